@@ -1,0 +1,80 @@
+// The CPU backend: binds every kernel, and holds the per-thread buffers they work in.
+// OpenBLAS is switched to one thread; parallelism is OpenMP's, over tiles that the kernels choose.
+#include "kernels/table.h"
+
+#include "kernels/cpu/context.h"
+#include "kernels/cpu/kernels.h"
+
+#include <cblas.h>
+#include <omp.h>
+
+namespace lockstep::cpu {
+
+void CpuContext::reserve_per_thread(std::int64_t floats) {
+  const auto threads = static_cast<std::size_t>(omp_get_max_threads());
+  if (buffers_.size() < threads) buffers_.resize(threads);
+  for (FloatBuffer& buffer : buffers_) buffer.reserve(floats);
+}
+
+float* CpuContext::thread_buffer() {
+  return buffers_[static_cast<std::size_t>(omp_get_thread_num())].reserve(0);
+}
+
+double* CpuContext::item_sums(std::int64_t count) {
+  if (item_sums_.size() < static_cast<std::size_t>(count)) {
+    item_sums_.resize(static_cast<std::size_t>(count));
+  }
+  return item_sums_.data();
+}
+
+namespace {
+
+std::unique_ptr<KernelContext> create_context() {
+  openblas_set_num_threads(1);
+  return std::make_unique<CpuContext>();
+}
+
+std::size_t scratch_bytes(const ScratchQuery& query) {
+  return norm_scratch_bytes(query.rows, query.channels);
+}
+
+// The library's version and the kernels it picked for this processor decide the sums' rounding.
+std::string gemm_plan(const KernelContext& /*context*/) {
+  return std::string("cpu tiles-1 ") + openblas_get_config() + " " + openblas_get_corename();
+}
+
+bool adopt_gemm_plan(KernelContext& context, const std::string& plan) {
+  return plan == gemm_plan(context);
+}
+
+}  // namespace
+}  // namespace lockstep::cpu
+
+namespace lockstep {
+
+const KernelTable& cpu_kernels() {
+  static const KernelTable table{.name = "cpu",
+                                 .create_context = cpu::create_context,
+                                 .scratch_bytes = cpu::scratch_bytes,
+                                 .gemm_plan = cpu::gemm_plan,
+                                 .adopt_gemm_plan = cpu::adopt_gemm_plan,
+                                 .gemm = cpu::gemm,
+                                 .attention_forward = cpu::attention_forward,
+                                 .attention_backward = cpu::attention_backward,
+                                 .norm_forward = cpu::norm_forward,
+                                 .norm_backward = cpu::norm_backward,
+                                 .embedding_forward = cpu::embedding_forward,
+                                 .embedding_backward = cpu::embedding_backward,
+                                 .rope = cpu::rope,
+                                 .swiglu_forward = cpu::swiglu_forward,
+                                 .swiglu_backward = cpu::swiglu_backward,
+                                 .classifier = cpu::classifier,
+                                 .loss_totals = cpu::loss_totals,
+                                 .grad_norm = cpu::grad_norm,
+                                 .step_update = cpu::step_update,
+                                 .adamw = cpu::adamw,
+                                 .cast = cpu::cast};
+  return table;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,20 @@
+// The parts of the gemm op: the product as cuBLASLt takes it, the way around cuBLASLt when it lacks
+// an epilogue, and the bias gradient.
+#pragma once
+
+#include "kernels/cuda/gemm_plan.cuh"
+#include "kernels/table.h"
+
+namespace lockstep::cuda {
+
+// out = scale * op(a) op(b) as cuBLASLt sees it, without epilogue or C.
+Matmul as_matmul(const Tensor& out, const GemmArgs& args);
+
+// Any combination of GemmArgs but bias_grad: the product goes to fp32 spill memory in row chunks,
+// and one kernel applies the whole epilogue to each chunk with a single rounding.
+void gemm_unfused(const GemmArgs& args, Stream& stream);
+
+// args.bias_grad[m] += sum over k of op(a)[m, k].
+void bias_grad(const GemmArgs& args, Stream& stream);
+
+}  // namespace lockstep::cuda

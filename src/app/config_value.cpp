@@ -1,0 +1,272 @@
+// Parsing, checking and printing of single configuration values.
+#include "app/config_value.h"
+
+#include "core/error.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+namespace lockstep {
+namespace {
+
+// True if the whole of `text` is one number of T's kind.
+template <typename T>
+bool parse_number(const std::string& text, T& value) {
+  const char* begin = text.data();
+  const char* end = begin + text.size();
+  if (begin != end && *begin == '+') ++begin;
+  const auto [stop, error] = std::from_chars(begin, end, value);
+  return error == std::errc() && stop == end;
+}
+
+// The shortest decimal that reads back to the same bits, and that TOML takes for a float.
+std::string float_text(double value) {
+  std::string text = fmt::format("{}", value);
+  if (text.find_first_of(".eni") == std::string::npos) text += ".0";
+  return text;
+}
+
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (byte < 0x20 || byte == 0x7f) {
+      out += fmt::format("\\u{:04X}", byte);
+    } else {
+      out += c;
+    }
+  }
+  return out + "\"";
+}
+
+std::string list_text(const std::vector<std::string>& list) {
+  std::string out = "[";
+  for (const std::string& item : list) {
+    if (out.size() > 1) out += ", ";
+    out += quoted(item);
+  }
+  return out + "]";
+}
+
+std::string describe(const ConfigValue& value) {
+  struct Describe {
+    std::string operator()(bool v) const { return v ? "true" : "false"; }
+    std::string operator()(std::int64_t v) const { return fmt::format("{}", v); }
+    std::string operator()(double v) const { return float_text(v); }
+    std::string operator()(const std::string& v) const { return quoted(v); }
+    std::string operator()(const std::vector<std::string>& v) const { return list_text(v); }
+  };
+  return std::visit(Describe{}, value);
+}
+
+// The dump must be valid TOML, which is UTF-8: text that is not could be set but never reloaded.
+bool valid_utf8(const std::string& text) {
+  std::size_t i = 0;
+  while (i < text.size()) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    const std::size_t length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2
+                               : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+    if (length == 0 || i + length > text.size()) return false;
+    std::uint32_t code = length == 1 ? lead : lead & (0x7fu >> length);
+    for (std::size_t k = 1; k < length; ++k) {
+      const auto byte = static_cast<unsigned char>(text[i + k]);
+      if ((byte & 0xc0) != 0x80) return false;
+      code = (code << 6) | (byte & 0x3fu);
+    }
+    constexpr std::uint32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
+    if (code < kSmallest[length] || code > 0x10ffff) return false;
+    if (code >= 0xd800 && code <= 0xdfff) return false;
+    i += length;
+  }
+  return true;
+}
+
+bool in_range(const ValueRule& rule, double value) {
+  if (!std::isfinite(value)) return false;
+  return value <= rule.high && (rule.low_open ? value > rule.low : value >= rule.low);
+}
+
+std::string range_text(const ValueRule& rule) {
+  const bool has_low = std::isfinite(rule.low);
+  if (has_low && std::isfinite(rule.high)) {
+    return fmt::format(" from {} to {}", rule.low, rule.high);
+  }
+  return has_low ? fmt::format(" {} {}", rule.low_open ? ">" : ">=", rule.low) : "";
+}
+
+// Stores `value` into the target it was made for; false when type or rule says no.
+struct Store {
+  const ConfigValue& value;
+  const ValueRule& rule;
+
+  bool operator()(bool* target) const {
+    if (!std::holds_alternative<bool>(value)) return false;
+    *target = std::get<bool>(value);
+    return true;
+  }
+  template <typename T>
+  bool operator()(T* target) const {
+    const auto* integer = std::get_if<std::int64_t>(&value);
+    if (integer == nullptr || !in_range(rule, static_cast<double>(*integer))) return false;
+    if constexpr (sizeof(T) < sizeof(std::int64_t)) {
+      if (*integer > std::numeric_limits<T>::max()) return false;
+      if (*integer < std::numeric_limits<T>::min()) return false;
+    }
+    *target = static_cast<T>(*integer);
+    return true;
+  }
+  bool operator()(double* target) const {
+    double number = 0.0;
+    if (const auto* integer = std::get_if<std::int64_t>(&value)) {
+      number = static_cast<double>(*integer);
+    } else if (const auto* real = std::get_if<double>(&value)) {
+      number = *real;
+    } else {
+      return false;
+    }
+    if (!in_range(rule, number)) return false;
+    *target = number;
+    return true;
+  }
+  // Words such as "true" or "30" may also come as the TOML boolean or number they spell.
+  bool operator()(std::string* target) const {
+    std::string text;
+    if (const auto* given = std::get_if<std::string>(&value)) {
+      text = *given;
+    } else if (rule.words.empty() || std::holds_alternative<std::vector<std::string>>(value)) {
+      return false;
+    } else if (const auto* real = std::get_if<double>(&value)) {
+      text = fmt::format("{}", *real);
+    } else {
+      text = describe(value);
+    }
+    if (!allowed(text)) return false;
+    *target = text;
+    return true;
+  }
+  bool operator()(std::vector<std::string>* target) const {
+    const auto* list = std::get_if<std::vector<std::string>>(&value);
+    const auto* text = std::get_if<std::string>(&value);
+    if (list == nullptr && text == nullptr) return false;
+    std::vector<std::string> items = list != nullptr ? *list : split_list(*text);
+    if (!std::all_of(items.begin(), items.end(), valid_utf8)) return false;
+    *target = std::move(items);
+    return true;
+  }
+
+  bool allowed(const std::string& text) const {
+    if (rule.words.empty()) return valid_utf8(text);
+    if (std::find(rule.words.begin(), rule.words.end(), text) != rule.words.end()) return true;
+    double number = 0.0;
+    return rule.or_number && parse_number(text, number) && in_range(rule, number);
+  }
+};
+
+std::string words_text(const ValueRule& rule) {
+  std::string out;
+  for (const std::string& word : rule.words) {
+    if (!out.empty()) out += ", ";
+    out += word.empty() ? "\"\"" : word;
+  }
+  if (rule.or_number) return out + " or a number" + range_text(rule);
+  return (rule.words.size() == 1 ? "" : "one of ") + out;
+}
+
+}  // namespace
+
+ValueRule at_least(double low) { return {.low = low}; }
+ValueRule above(double low) { return {.low = low, .low_open = true}; }
+ValueRule within(double low, double high) { return {.low = low, .high = high}; }
+ValueRule one_of(std::vector<std::string> words) { return {.words = std::move(words)}; }
+ValueRule word_or_number(std::vector<std::string> words, ValueRule number) {
+  number.words = std::move(words);
+  number.or_number = true;
+  return number;
+}
+
+std::string expectation(const ConfigKey& key) {
+  struct Expect {
+    const ValueRule& rule;
+    std::string operator()(const bool*) const { return "true or false"; }
+    std::string operator()(const double*) const { return "a number" + range_text(rule); }
+    std::string operator()(const std::string*) const {
+      return rule.words.empty() ? "text (UTF-8)" : words_text(rule);
+    }
+    std::string operator()(const std::vector<std::string>*) const {
+      return "a list of texts (UTF-8)";
+    }
+    std::string operator()(const void*) const { return "a whole number" + range_text(rule); }
+  };
+  return std::visit(Expect{key.rule}, key.target);
+}
+
+std::string type_name(const ConfigKey& key) {
+  struct Name {
+    std::string operator()(const bool*) const { return "BOOL"; }
+    std::string operator()(const double*) const { return "NUMBER"; }
+    std::string operator()(const std::string*) const { return "TEXT"; }
+    std::string operator()(const std::vector<std::string>*) const { return "LIST"; }
+    std::string operator()(const void*) const { return "INT"; }
+  };
+  return std::visit(Name{}, key.target);
+}
+
+std::string to_toml(const ConfigKey& key) {
+  struct Print {
+    std::string operator()(const bool* v) const { return *v ? "true" : "false"; }
+    std::string operator()(const int* v) const { return fmt::format("{}", *v); }
+    std::string operator()(const std::int64_t* v) const { return fmt::format("{}", *v); }
+    std::string operator()(const std::uint64_t* v) const { return fmt::format("{}", *v); }
+    std::string operator()(const double* v) const { return float_text(*v); }
+    std::string operator()(const std::string* v) const { return quoted(*v); }
+    std::string operator()(const std::vector<std::string>* v) const { return list_text(*v); }
+  };
+  return std::visit(Print{}, key.target);
+}
+
+ConfigValue value_from_text(const ConfigKey& key, const std::string& text) {
+  if (std::holds_alternative<bool*>(key.target)) {
+    if (text == "true") return true;
+    if (text == "false") return false;
+    return text;
+  }
+  if (std::holds_alternative<std::string*>(key.target)) return text;
+  if (std::holds_alternative<std::vector<std::string>*>(key.target)) return split_list(text);
+  if (std::int64_t integer = 0; parse_number(text, integer)) return integer;
+  double number = 0.0;
+  if (std::holds_alternative<double*>(key.target) && parse_number(text, number)) return number;
+  return text;
+}
+
+std::optional<std::string> assign(const ConfigKey& key, const ConfigValue& value) {
+  if (std::visit(Store{value, key.rule}, key.target)) return std::nullopt;
+  std::string hint;
+  const auto* text = std::get_if<std::string>(&value);
+  if (text != nullptr && !key.rule.words.empty()) {
+    const std::string near = nearest(*text, key.rule.words);
+    if (!near.empty()) hint = fmt::format("; did you mean {}?", near);
+  }
+  return fmt::format("expected {}, got {}{}", expectation(key), describe(value), hint);
+}
+
+std::vector<std::string> split_list(const std::string& text) {
+  std::vector<std::string> items;
+  std::size_t begin = 0;
+  while (begin <= text.size()) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    const std::size_t first = std::min(text.find_first_not_of(' ', begin), end);
+    std::size_t last = end;
+    while (last > first && text[last - 1] == ' ') --last;
+    if (last > first) items.push_back(text.substr(first, last - first));
+    begin = end + 1;
+  }
+  return items;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,67 @@
+// One configuration key and the values it takes. A value arrives as text (command line) or as a
+// typed TOML value; both pass through assign(), so both obey the same rule and the same messages.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace lockstep {
+
+// What a key accepts beyond its type.
+struct ValueRule {
+  static constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+  double low = -kInfinity;
+  double high = kInfinity;
+  bool low_open = false;           // low itself is not allowed
+  std::vector<std::string> words{};  // text keys: the allowed words; empty allows any text
+  bool or_number = false;          // text keys: a number within low..high is allowed too
+};
+ValueRule at_least(double low);
+ValueRule above(double low);
+ValueRule within(double low, double high);
+ValueRule one_of(std::vector<std::string> words);
+ValueRule word_or_number(std::vector<std::string> words, ValueRule number);
+
+// A value as TOML types it. An integer counts as a number, never the other way round.
+using ConfigValue =
+    std::variant<bool, std::int64_t, double, std::string, std::vector<std::string>>;
+
+struct ConfigKey {
+  using Target = std::variant<bool*, int*, std::int64_t*, std::uint64_t*, double*, std::string*,
+                              std::vector<std::string>*>;
+
+  std::string section;
+  std::string name;
+  Target target;
+  std::string description;  // one line, with the unit
+  ValueRule rule;
+  std::string default_value{};  // as TOML
+  std::string source{};         // who set it ("small.toml:7:6", "command line"); "" for the default
+
+  std::string full() const { return section + "." + name; }
+};
+
+// "true or false", "a number > 0", "one of fp32, bf16, fp16": for errors, --help and the docs.
+std::string expectation(const ConfigKey& key);
+// The kind of value, in capitals, for --help.
+std::string type_name(const ConfigKey& key);
+// The key's present value as TOML; reading it back gives the same bits.
+std::string to_toml(const ConfigKey& key);
+
+// Command-line text as the value that the key's type reads from it; text that does not parse stays
+// text, which assign() then rejects.
+ConfigValue value_from_text(const ConfigKey& key, const std::string& text);
+
+// Stores the value. Otherwise leaves the key alone and returns what was expected and what came
+// ("expected a number > 0, got \"fast\"").
+std::optional<std::string> assign(const ConfigKey& key, const ConfigValue& value);
+
+// "a, b,c" as its parts, without the blanks around them; empty parts are dropped.
+std::vector<std::string> split_list(const std::string& text);
+
+}  // namespace lockstep

@@ -1,0 +1,206 @@
+// `lockstep doctor`: what this build and this machine can do, and whether the ranks reach each
+// other. Everything is gathered first and printed once, by rank 0; a session that cannot be opened
+// is part of the report and decides the exit code.
+#include "app/doctor_command.h"
+
+#include "app/cpu_share.h"
+#include "app/session.h"
+#include "app/version.h"
+#include "core/error.h"
+#include "kernels/table.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <sstream>
+
+namespace lockstep {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+// The value after "key :" in /proc/cpuinfo; "" if there is none.
+std::string cpuinfo(const std::string& key) {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const std::size_t colon = line.find(": ");
+    if (line.rfind(key, 0) == 0 && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "";
+}
+
+// The vector instruction sets that matter to the kernels, of those the processor has.
+std::string instruction_sets() {
+  std::istringstream flags(cpuinfo("flags"));
+  std::string found;
+  for (std::string flag; flags >> flag;) {
+    for (const char* known : {"avx2", "fma", "f16c", "avx512f", "avx512_bf16", "amx_bf16"}) {
+      if (flag == known) found += (found.empty() ? "" : " ") + flag;
+    }
+  }
+  return found;
+}
+
+Json cpu_facts() {
+  const CoreList cores = usable_cores();
+  std::size_t cpus = 0;
+  for (const auto& core : cores) cpus += core.size();
+  return {{"model", cpuinfo("model name")},
+          {"cores", cores.size()},
+          {"logical_cpus", cpus},
+          {"isa", instruction_sets()}};
+}
+
+Json gpu_facts() {
+  Json gpus = Json::array();
+  for (int i = 0; i < cuda_device_count(); ++i) {
+    const DeviceInfo info = cuda_device_info(i);
+    gpus.push_back({{"ordinal", i},
+                    {"name", info.name},
+                    {"uuid", info.uuid},
+                    {"memory_bytes", info.memory},
+                    {"peak_flops", info.peak_flops}});
+  }
+  return gpus;
+}
+
+Json backend_facts() {
+  Json backends = {"cpu"};
+  if (cuda_kernels() != nullptr) backends.push_back("cuda");
+  return backends;
+}
+
+// Device memory that a timed all-reduce may use.
+class DeviceBuffer {
+ public:
+  DeviceBuffer(Device& device, std::size_t bytes)
+      : device_(device), data_(device.allocate(bytes)) {
+    CHECK(data_ != nullptr, "{} bytes", bytes);
+  }
+  ~DeviceBuffer() { device_.release(data_); }
+  DeviceBuffer(const DeviceBuffer&) = delete;
+  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
+  void* data() const { return data_; }
+
+ private:
+  Device& device_;
+  void* data_;
+};
+
+// Collective: median milliseconds of an all-reduce of 4 MiB.
+Json timed_all_reduce(Session& session) {
+  constexpr std::size_t kBytes = 4u << 20;
+  constexpr int kRounds = 11;
+  Stream stream(*session.device, "doctor");
+  const DeviceBuffer buffer(*session.device, kBytes);
+  stream.zero(buffer.data(), kBytes);
+  TypedSpan span;
+  span.data = buffer.data();
+  span.count = kBytes / sizeof(float);
+  span.device = session.device->kind();
+  std::vector<double> times;
+  for (int round = 0; round < kRounds; ++round) {
+    session.world->barrier();
+    const auto begin = std::chrono::steady_clock::now();
+    session.communicator->all_reduce(span, ReduceOp::kSum, stream);
+    stream.synchronize();
+    const std::chrono::duration<double, std::milli> ms = std::chrono::steady_clock::now() - begin;
+    times.push_back(ms.count());
+  }
+  std::sort(times.begin(), times.end());
+  const double ms = times[kRounds / 2];
+  return {{"backend", session.communicator->name()},
+          {"ranks", session.world->size()},
+          {"bytes", kBytes},
+          {"ms", ms},
+          {"gigabytes_per_second", kBytes / ms * 1e-6}};
+}
+
+Json machine_facts(const MpiSession& mpi) {
+  Json versions;
+  for (const auto& [name, version] : library_versions()) versions[name] = version;
+  std::error_code ignored;
+  const fs::space_info space = fs::space(".", ignored);
+  return {{"versions", versions},
+          {"backends", backend_facts()},
+          {"cpu", cpu_facts()},
+          {"gpus", gpu_facts()},
+          {"launched_by_mpi", mpi.active()},
+          {"free_disk_bytes", ignored ? 0 : space.available}};
+}
+
+void print_report(const Json& report) {
+  for (const auto& [name, version] : report["versions"].items()) {
+    fmt::print("{:<14} {}\n", name, version.get<std::string>());
+  }
+  std::string backends;
+  for (const auto& name : report["backends"]) backends += name.get<std::string>() + " ";
+  fmt::print("{:<14} {}\n", "backends", backends);
+  const Json& cpu = report["cpu"];
+  fmt::print("{:<14} {}, {} cores ({} logical), {}\n", "processor",
+             cpu["model"].get<std::string>(), cpu["cores"].get<int>(),
+             cpu["logical_cpus"].get<int>(), cpu["isa"].get<std::string>());
+  for (const Json& gpu : report["gpus"]) {
+    fmt::print("{:<14} {} {}, {:.1f} GiB, {}\n", "GPU", gpu["ordinal"].get<int>(),
+               gpu["name"].get<std::string>(), gpu["memory_bytes"].get<double>() / (1u << 30),
+               gpu["uuid"].get<std::string>());
+  }
+  if (report["gpus"].empty()) fmt::print("{:<14} none usable\n", "GPU");
+  fmt::print("{:<14} {}\n", "launcher",
+             report["launched_by_mpi"].get<bool>() ? "MPI" : "none (a single process)");
+  fmt::print("{:<14} {:.1f} GiB free in the current directory\n", "disk",
+             report["free_disk_bytes"].get<double>() / (1u << 30));
+  for (const Json& rank : report["ranks"]) {
+    fmt::print("{:<14} {}\n", "rank", rank.get<std::string>());
+  }
+  if (!report["all_reduce"].is_null()) {
+    const Json& timed = report["all_reduce"];
+    fmt::print("{:<14} {} ranks over {}: 4 MiB in {:.3f} ms\n", "all-reduce",
+               timed["ranks"].get<int>(), timed["backend"].get<std::string>(),
+               timed["ms"].get<double>());
+  }
+}
+
+int run_doctor(MpiSession& mpi, bool json) {
+  mpi.start();
+  Json report = machine_facts(mpi);
+  report["ranks"] = Json::array();
+  report["all_reduce"] = nullptr;
+  std::optional<CollectiveError> problem;
+  try {
+    Session session = open_session(mpi, RunOptions{}, CommOptions{});
+    report["ranks"] = describe_ranks(session);
+    report["all_reduce"] = timed_all_reduce(session);
+  } catch (const CollectiveError& error) {
+    problem = error;
+    report["problem"] = error.what();
+  }
+  if (mpi.rank() == 0) {
+    if (json) {
+      fmt::print("{}\n", report.dump(2));
+    } else {
+      print_report(report);
+    }
+  }
+  if (problem) throw *problem;
+  return 0;
+}
+
+}  // namespace
+
+Command add_doctor_command(CLI::App& app) {
+  CLI::App* parser =
+      app.add_subcommand("doctor", "what this build and machine can do; run it under mpirun too");
+  auto json = std::make_shared<bool>(false);
+  parser->add_flag("--json", *json, "print one JSON object");
+  return {.parser = parser,
+          .run = [json](MpiSession& mpi) { return run_doctor(mpi, *json); }};
+}
+
+}  // namespace lockstep

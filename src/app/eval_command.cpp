@@ -1,0 +1,123 @@
+// `lockstep eval`: loss, perplexity and accuracy of a model on token shards; the ranks share the
+// work.
+#include "app/eval_command.h"
+
+#include "app/model_source.h"
+#include "app/signals.h"
+#include "eval/evaluate.h"
+#include "trainer/training_state.h"
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <memory>
+
+namespace lockstep {
+namespace {
+
+struct EvalArguments {
+  std::string model;
+  std::vector<std::string> data;
+  std::int64_t batches = 0;
+  std::int64_t micro_batch_size = 0;
+  std::int64_t seq_len = 0;
+  std::string device = "auto";
+  std::string dtype;
+  bool json = false;
+};
+
+ModelPlan inference_plan(const ModelSource& source, const EvalArguments& arguments) {
+  ModelPlan plan;
+  plan.mode = ModelPlan::Mode::kInference;
+  PrecisionOptions precision = source.options.precision;
+  if (!arguments.dtype.empty()) precision.dtype = arguments.dtype;
+  plan.dtype = compute_dtype(precision);
+  plan.batch = arguments.micro_batch_size > 0 ? arguments.micro_batch_size
+                                              : source.options.train.micro_batch_size;
+  plan.seq_len = arguments.seq_len > 0 ? arguments.seq_len : source.options.model.seq_len;
+  if (plan.seq_len > source.options.model.seq_len) {
+    fail(ExitCode::kUsage, "--seq-len {}: the model's context is {} tokens", plan.seq_len,
+         source.options.model.seq_len);
+  }
+  return plan;
+}
+
+void print(const Evaluation& result, const EvalArguments& arguments) {
+  if (arguments.json) {
+    fmt::print("{}\n", nlohmann::json({{"loss", result.loss},
+                                       {"perplexity", result.perplexity()},
+                                       {"accuracy", result.accuracy},
+                                       {"tokens", result.tokens}})
+                           .dump());
+  } else {
+    fmt::print("loss {:.4f} | perplexity {:.3f} | accuracy {:.4f} | {} tokens\n", result.loss,
+               result.perplexity(), result.accuracy, result.tokens);
+  }
+}
+
+int run_eval(const EvalArguments& arguments, MpiSession& mpi) {
+  RunOptions run;
+  run.device = arguments.device;
+  Session session = open_session(mpi, run, CommOptions{});
+  ModelSource source = open_model_source(arguments.model, *session.world, session.log);
+  std::unique_ptr<Dataset> data;
+  ModelPlan plan;
+  agree(*session.world, [&] {
+    plan = inference_plan(source, arguments);
+    const auto& patterns = arguments.data.empty() ? source.options.data.val : arguments.data;
+    if (patterns.empty()) {
+      fail(ExitCode::kUsage, "--data: give shards to judge; this run has no data.val");
+    }
+    data = std::make_unique<Dataset>(patterns, "val", plan.seq_len, source.options.model.vocab,
+                                     source.options.run.seed);
+  });
+  Arena arena(*session.device);
+  Stream stream(*session.device, "eval");
+  const auto model = make_model(source.options.model, plan, arena,
+                                &session.device->kernels().scratch_bytes);
+  agree(*session.world, [&] { load_weights(*source.reader, model->parameters(), stream); });
+  Evaluator evaluator(arena, *session.device, plan.batch, plan.seq_len);
+  const auto result = evaluator.run(*model, *data, arguments.batches * plan.batch, *session.world,
+                                    [] { return stop_requested() != 0; }, stream);
+  if (!result) fail(ExitCode::kInterrupted, "interrupted: no result");
+  if (session.world->rank() == 0) print(*result, arguments);
+  return static_cast<int>(ExitCode::kDone);
+}
+
+}  // namespace
+
+Command add_eval_command(CLI::App& app) {
+  auto arguments = std::make_shared<EvalArguments>();
+  CLI::App* parser = app.add_subcommand("eval", "Loss, perplexity and next-token accuracy");
+  parser->add_option("MODEL", arguments->model, "Run directory or checkpoint directory")
+      ->required();
+  parser->add_option("--data", arguments->data,
+                     "Shards, globs or a prepare directory (default: the run's data.val)");
+  parser
+      ->add_option("--batches", arguments->batches,
+                   "Batches of --micro-batch-size sequences to judge; 0 = all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  parser
+      ->add_option("--micro-batch-size", arguments->micro_batch_size,
+                   "Sequences per batch; 0 = the run's train.micro_batch_size")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  parser
+      ->add_option("--seq-len", arguments->seq_len, "Tokens per sequence; 0 = the model's context")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  parser->add_option("--device", arguments->device, "auto, cpu or cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  parser->add_option("--dtype", arguments->dtype, "fp32, bf16 or fp16 (default: as trained)")
+      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}));
+  parser->add_flag("--json", arguments->json, "One JSON object on standard output");
+  Command command;
+  command.parser = parser;
+  command.run = [arguments](MpiSession& mpi) { return run_eval(*arguments, mpi); };
+  command.polls_signals = true;
+  return command;
+}
+
+}  // namespace lockstep

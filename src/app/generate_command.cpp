@@ -1,0 +1,117 @@
+// `lockstep generate`: samples text from a model, printed as it comes.
+#include "app/generate_command.h"
+
+#include "app/model_source.h"
+#include "app/signals.h"
+#include "data/tokenizer.h"
+#include "eval/generate.h"
+#include "trainer/training_state.h"
+
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <memory>
+
+namespace lockstep {
+namespace {
+
+struct GenerateArguments {
+  std::string model;
+  std::string prompt;
+  std::string tokenizer;
+  std::string device = "auto";
+  SamplingOptions sampling;
+};
+
+std::unique_ptr<Tokenizer> tokenizer_for(const ModelSource& source,
+                                         const GenerateArguments& arguments) {
+  if (arguments.tokenizer.empty() && source.tokenizer.empty()) {
+    fail(ExitCode::kUsage, "--tokenizer: {} carries no tokenizer; give one", source.description);
+  }
+  auto tokenizer =
+      open_tokenizer(arguments.tokenizer.empty() ? source.tokenizer : arguments.tokenizer);
+  if (tokenizer->vocab_size() > source.options.model.vocab) {
+    fail(ExitCode::kUsage, "--tokenizer: it has {} entries, the model only {}",
+         tokenizer->vocab_size(), source.options.model.vocab);
+  }
+  return tokenizer;
+}
+
+int run_generate(const GenerateArguments& arguments, MpiSession& mpi) {
+  RunOptions run;
+  run.device = arguments.device;
+  Session session = open_session(mpi, run, CommOptions{});
+  ModelSource source = open_model_source(arguments.model, *session.world, session.log);
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::vector<std::int32_t> prompt;
+  agree(*session.world, [&] {
+    tokenizer = tokenizer_for(source, arguments);
+    tokenizer->encode(arguments.prompt, prompt);
+    if (prompt.empty()) fail(ExitCode::kUsage, "--prompt: give at least one character");
+  });
+  if (session.world->rank() != 0) return static_cast<int>(ExitCode::kDone);
+
+  ModelPlan plan;
+  plan.mode = ModelPlan::Mode::kInference;
+  plan.dtype = compute_dtype(source.options.precision);
+  plan.seq_len = plan.cache_tokens = source.options.model.seq_len;
+  plan.head_chunks = plan.seq_len;  // only one row of logits is ever needed
+  Arena arena(*session.device);
+  Stream stream(*session.device, "generate");
+  const auto model = make_model(source.options.model, plan, arena,
+                                &session.device->kernels().scratch_bytes);
+  load_weights(*source.reader, model->parameters(), stream);
+  SamplingOptions sampling = arguments.sampling;
+  sampling.end_of_text = tokenizer->end_of_text();
+  const auto print = [&](std::int32_t token) {
+    const std::string text = tokenizer->decode({token});
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+    return stop_requested() == 0;
+  };
+  std::fwrite(arguments.prompt.data(), 1, arguments.prompt.size(), stdout);
+  generate(*model, arena, prompt, sampling, print, stream);
+  std::fputc('\n', stdout);
+  return static_cast<int>(ExitCode::kDone);
+}
+
+}  // namespace
+
+Command add_generate_command(CLI::App& app) {
+  auto arguments = std::make_shared<GenerateArguments>();
+  CLI::App* parser = app.add_subcommand("generate", "Sample text from a model");
+  SamplingOptions& sampling = arguments->sampling;
+  parser->add_option("MODEL", arguments->model, "Run directory or checkpoint directory")
+      ->required();
+  parser->add_option("--prompt", arguments->prompt, "Text to continue")->required();
+  parser->add_option("--max-tokens", sampling.max_tokens, "Tokens to sample")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  parser
+      ->add_option("--temperature", sampling.temperature,
+                   "Divides the logits before softmax; 0 = always the most likely token")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  parser->add_option("--top-k", sampling.top_k, "Keep the K most likely tokens; 0 = all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  parser
+      ->add_option("--top-p", sampling.top_p,
+                   "Keep the most likely tokens that hold this probability; 1 = all")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  parser->add_option("--seed", sampling.seed, "Same seed and prompt, same text")
+      ->capture_default_str();
+  parser->add_option("--tokenizer", arguments->tokenizer,
+                     "Tokenizer directory or \"byte\" (default: the checkpoint's)");
+  parser->add_option("--device", arguments->device, "auto, cpu or cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  Command command;
+  command.parser = parser;
+  command.run = [arguments](MpiSession& mpi) { return run_generate(*arguments, mpi); };
+  command.polls_signals = true;
+  return command;
+}
+
+}  // namespace lockstep

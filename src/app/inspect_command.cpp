@@ -1,0 +1,165 @@
+// `lockstep inspect`: what a run, a checkpoint or a shard holds, and whether it is whole.
+#include "app/inspect_command.h"
+
+#include "app/session.h"
+#include "core/error.h"
+#include "data/shard.h"
+#include "io/checkpoint.h"
+#include "trainer/run_directory.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+#include <optional>
+
+namespace lockstep {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+struct InspectArguments {
+  std::string path;
+  std::string verify;  // "", quick, full or deep
+  bool json = false;
+};
+
+std::optional<VerifyLevel> level_of(const std::string& verify) {
+  if (verify.empty()) return std::nullopt;
+  if (verify == "quick") return VerifyLevel::kQuick;
+  if (verify == "full") return VerifyLevel::kFull;
+  if (verify == "deep") return VerifyLevel::kDeep;
+  fail(ExitCode::kUsage, "--verify={}: expected quick, full or deep", verify);
+}
+
+std::int64_t parameters_of(const CheckpointReader& reader) {
+  std::int64_t count = 0;
+  for (const StateTensor& tensor : reader.tensors()) {
+    if (tensor.name.rfind("model/", 0) == 0) count += tensor.shape.count();
+  }
+  return count;
+}
+
+// The facts that a checkpoint and a run share.
+void add_checkpoint_facts(Json& facts, const CheckpointReader& reader) {
+  facts["step"] = reader.meta().step;
+  facts["world_size"] = reader.meta().world_size;
+  facts["parameters"] = parameters_of(reader);
+  facts["state_digest"] = reader.digest();
+}
+
+Json inspect_checkpoint(const std::string& path, std::optional<VerifyLevel> level) {
+  if (level) verify_checkpoint(path, *level);
+  const CheckpointReader reader(path);
+  const CheckpointMeta& meta = reader.meta();
+  Json facts = {{"kind", "checkpoint"}, {"state", level ? "verified" : "not verified"}};
+  add_checkpoint_facts(facts, reader);
+  facts["updates"] = meta.updates;
+  facts["tokens"] = meta.tokens;
+  facts["tensors"] = reader.tensors().size();
+  facts["shards"] = reader.shards();
+  facts["bytes"] = reader.bytes();
+  facts["loss_scale"] = meta.loss_scale;
+  facts["time"] = meta.time;
+  facts["git_revision"] = meta.git_revision;
+  if (!meta.started_from.empty()) facts["started_from"] = meta.started_from;
+  return facts;
+}
+
+// Checks every checkpoint of the run and names the damaged ones; all of them, not only the first.
+std::string damaged_checkpoints(const std::string& run, VerifyLevel level) {
+  std::string damage;
+  for (const CheckpointEntry& entry : list_checkpoints(run + "/checkpoints")) {
+    try {
+      verify_checkpoint(entry.path, level);
+    } catch (const UserError& error) {
+      damage += (damage.empty() ? "" : "; ") + std::string(error.what());
+    }
+  }
+  return damage;
+}
+
+Json inspect_run_directory(const std::string& path, std::optional<VerifyLevel> level) {
+  const RunState run = inspect_run(path);
+  Json facts = {{"kind", "run"}, {"state", run.state}, {"cause", run.cause}, {"step", run.step}};
+  if (!run.newest_checkpoint.empty()) {
+    add_checkpoint_facts(facts, CheckpointReader(run.newest_checkpoint));
+    facts["step"] = run.step;
+  }
+  facts["newest_checkpoint"] = run.newest_checkpoint;
+  facts["next_command"] = run.next_command;
+  if (level) {
+    const std::string damage = damaged_checkpoints(path, *level);
+    if (!damage.empty()) fail(ExitCode::kData, "{}", damage);
+    facts["checkpoints"] = "verified";
+  }
+  return facts;
+}
+
+Json inspect_shard(const std::string& path) {
+  const Shard shard(path);
+  const ShardInfo& info = shard.info();
+  return {{"kind", "shard"},
+          {"format", info.format},
+          {"tokens", info.tokens},
+          {"max_token", shard.max_token()},
+          {"dtype", fmt::format("uint{}", 8 * info.bytes_per_token)},
+          {"mask", info.has_mask}};
+}
+
+bool looks_like_run(const fs::path& path) {
+  std::error_code ignored;
+  for (const char* name : {"checkpoints", "config.toml", "metrics.jsonl", "events.jsonl", "lock"}) {
+    if (fs::exists(path / name, ignored)) return true;
+  }
+  return false;
+}
+
+Json inspect(const InspectArguments& arguments) {
+  const auto level = level_of(arguments.verify);
+  const std::string& path = arguments.path;
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) fail(ExitCode::kData, "{}: no such file or directory", path);
+  if (!fs::is_directory(path, ignored)) return inspect_shard(path);
+  if (is_checkpoint(path)) return inspect_checkpoint(path, level);
+  if (looks_like_run(path)) return inspect_run_directory(path, level);
+  fail(ExitCode::kData,
+       "{}: neither a run, a checkpoint nor a shard; give a run directory, "
+       "RUN/checkpoints/step_N or a .bin file", path);
+}
+
+int run_inspect(const InspectArguments& arguments) {
+  const Json facts = inspect(arguments);
+  if (arguments.json) {
+    fmt::print("{}\n", facts.dump(2));
+    return 0;
+  }
+  for (const auto& [name, value] : facts.items()) {
+    const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+    if (!text.empty()) fmt::print("{:<18} {}\n", name, text);
+  }
+  if (!arguments.verify.empty()) {
+    fmt::print("checksums find accidents, not attackers\n");
+  }
+  return 0;
+}
+
+}  // namespace
+
+Command add_inspect_command(CLI::App& app) {
+  CLI::App* parser =
+      app.add_subcommand("inspect", "what a run, a checkpoint or a token shard holds");
+  auto arguments = std::make_shared<InspectArguments>();
+  parser->add_option("PATH", arguments->path, "run directory, checkpoint directory or .bin shard")
+      ->required()
+      ->type_name("");
+  parser->add_flag("--verify{quick}", arguments->verify,
+                   "check it: --verify=quick (manifest and sizes; the default of a bare --verify), "
+                   "full (every checksum), deep (every dataset)");
+  parser->add_flag("--json", arguments->json, "print one JSON object");
+  return {.parser = parser, .run = [arguments](MpiSession&) { return run_inspect(*arguments); }};
+}
+
+}  // namespace lockstep

@@ -1,0 +1,71 @@
+// Reading the launchers' variables.
+#include "app/launcher.h"
+
+#include "core/error.h"
+
+#include <charconv>
+#include <cstdlib>
+#include <string_view>
+
+namespace lockstep {
+namespace {
+
+std::optional<int> number(const Environment& environment, const char* name) {
+  const char* text = environment(name);
+  if (text == nullptr) return std::nullopt;
+  const std::string_view view = text;
+  int value = 0;
+  const auto [stop, error] = std::from_chars(view.data(), view.data() + view.size(), value);
+  if (error != std::errc() || stop != view.data() + view.size()) return std::nullopt;
+  return value;
+}
+
+}  // namespace
+
+Environment process_environment() {
+  return [](const char* name) -> const char* { return std::getenv(name); };
+}
+
+int launcher_rank(const Environment& environment) {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+    if (const auto rank = number(environment, name)) return *rank;
+  }
+  return 0;
+}
+
+void check_announced_tasks(const Environment& environment, int mpi_size) {
+  // mpirun's own number first: under it, Slurm's step is the one of mpirun's daemons.
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
+    const auto tasks = number(environment, name);
+    if (!tasks) continue;
+    if (*tasks <= mpi_size) return;
+    if (!number(environment, "SLURM_STEP_NUM_TASKS")) {
+      fail(ExitCode::kConfig,
+           "the launcher started {} tasks ({}), but MPI sees {}: use the mpirun that belongs to "
+           "the MPI library this program was built with (lockstep doctor names it)",
+           *tasks, name, mpi_size);
+    }
+    break;
+  }
+  const auto tasks = number(environment, "SLURM_STEP_NUM_TASKS");
+  if (tasks && *tasks > mpi_size) {
+    fail(ExitCode::kConfig,
+         "srun started {} tasks (SLURM_STEP_NUM_TASKS), but MPI sees {}: start the job with "
+         "srun --mpi=pmix, or with mpirun",
+         *tasks, mpi_size);
+  }
+}
+
+bool keeps_binding(const Environment& environment) {
+  // Only mpirun binds without being asked.
+  if (environment("OMPI_COMM_WORLD_SIZE") == nullptr) return true;
+  for (const char* name :
+       {"OMPI_MCA_hwloc_base_binding_policy", "PRTE_MCA_hwloc_default_binding_policy",
+        "OMPI_MCA_rmaps_rank_file_path", "OMPI_MCA_orte_rankfile"}) {
+    if (environment(name) != nullptr) return true;
+  }
+  const char* mapping = environment("OMPI_MCA_rmaps_base_mapping_policy");
+  return mapping != nullptr && std::string_view(mapping).find("pe=") != std::string_view::npos;
+}
+
+}  // namespace lockstep

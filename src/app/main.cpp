@@ -1,0 +1,123 @@
+// The program: installs the signal handlers, parses the command line, runs one subcommand, and
+// turns every exception into one line on stderr and an exit code. Under a launcher, what fails the
+// same way on all ranks is printed once; what fails on one rank ends the whole job.
+#include "app/command_line.h"
+#include "app/doctor_command.h"
+#include "app/eval_command.h"
+#include "app/generate_command.h"
+#include "app/inspect_command.h"
+#include "app/launcher.h"
+#include "app/plan_command.h"
+#include "app/prepare_command.h"
+#include "app/session.h"
+#include "app/signals.h"
+#include "app/train_command.h"
+#include "core/error.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+
+#include <cerrno>
+#include <new>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include <unistd.h>
+
+namespace lockstep {
+namespace {
+
+struct Failure {
+  int code = 0;
+  std::string message;
+  bool collective = false;  // every rank has it, and all leave in order
+};
+
+std::vector<Command> add_commands(CLI::App& app) {
+  return {add_prepare_command(app), add_train_command(app),   add_eval_command(app),
+          add_generate_command(app), add_inspect_command(app), add_plan_command(app),
+          add_doctor_command(app)};
+}
+
+int run_program(int argc, char** argv, MpiSession& mpi) {
+  CLI::App app("Lockstep: trains language models on any number of nodes.", "lockstep");
+  const std::vector<Command> commands = add_commands(app);
+  const Command* command = parse_command_line(app, commands, argc, argv);
+  if (command == nullptr) return 0;
+  if (!command->polls_signals) restore_default_signals();
+  const int code = command->run(mpi);
+  // Results that never reached their reader are a failure; training's results are its files.
+  if (std::fflush(stdout) != 0 && !command->outlives_output) {
+    fail(ExitCode::kIo, "standard output: {}", errno_text(errno));
+  }
+  return code;
+}
+
+// Must be called while an exception is being handled.
+Failure current_failure() {
+  try {
+    throw;
+  } catch (const CollectiveError& error) {
+    return {static_cast<int>(error.code()), error.what(), /*collective=*/true};
+  } catch (const UserError& error) {
+    return {static_cast<int>(error.code()), error.what()};
+  } catch (const std::bad_alloc&) {
+    return {static_cast<int>(ExitCode::kConfig),
+            "out of host memory; run fewer ranks on this node or a smaller model"};
+  } catch (const std::system_error& error) {
+    // fmt throws this when standard output cannot be written.
+    return {static_cast<int>(ExitCode::kIo), error.what()};
+  } catch (const std::exception& error) {
+    return {static_cast<int>(ExitCode::kInternal), fmt::format("internal: {}", error.what())};
+  }
+}
+
+void print_error(int rank, const std::string& message) {
+  const std::string who = rank == 0 ? "" : fmt::format("rank {}: ", rank);
+  const std::string line = fmt::format("lockstep: {}error: {}\n", who, message);
+  // One write, so that lines of several ranks do not mix; a closed stderr leaves nothing to do.
+  const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+  static_cast<void>(written);
+}
+
+// Before MPI the ranks cannot speak to each other. Rank 0 prints at once. The others usually have
+// the very same error, and the launcher ends them when rank 0 has left; one that is still alive
+// after three seconds is alone with it, and says so.
+void report_without_mpi(const Failure& failure) {
+  const int rank = launcher_rank(process_environment());
+  if (rank != 0) {
+    constexpr int kRounds = 60;
+    for (int i = 0; i < kRounds; ++i) {
+      usleep(50'000);
+      if (stop_requested() != 0) return;
+    }
+  }
+  print_error(rank, failure.message);
+}
+
+int report(const Failure& failure, MpiSession& mpi) {
+  std::fflush(stdout);
+  if (!mpi.active()) {
+    report_without_mpi(failure);
+  } else if (!failure.collective) {
+    print_error(mpi.rank(), failure.message);
+    mpi.abort(failure.code);
+  } else if (mpi.rank() == 0) {
+    print_error(0, failure.message);
+  }
+  return failure.code;
+}
+
+}  // namespace
+}  // namespace lockstep
+
+int main(int argc, char** argv) {
+  lockstep::install_signal_handlers();
+  lockstep::MpiSession mpi;
+  try {
+    return lockstep::run_program(argc, argv, mpi);
+  } catch (...) {
+    return lockstep::report(lockstep::current_failure(), mpi);
+  }
+}

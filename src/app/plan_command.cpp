@@ -1,0 +1,111 @@
+// `lockstep plan`: what a configuration needs, from the configuration alone.
+#include "app/plan_command.h"
+
+#include "app/config.h"
+#include "app/run_setup.h"
+#include "core/error.h"
+#include "trainer/memory_plan.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+namespace lockstep {
+namespace {
+
+constexpr double kMib = 1024.0 * 1024.0;
+constexpr double kGib = 1024.0 * kMib;
+
+struct PlanArguments {
+  std::string config;
+  Options options;
+  ConfigRegistry registry{options};
+  int world = 1;
+  double memory_gib = 80.0;
+  bool json = false;
+};
+
+nlohmann::ordered_json to_json(const MemoryPlan& plan) {
+  nlohmann::ordered_json bytes;
+  for (int group = 0; group < kMemoryGroups; ++group) {
+    bytes[std::string(name_of(static_cast<MemoryGroup>(group)))] =
+        plan.bytes[static_cast<std::size_t>(group)];
+  }
+  bytes["total"] = plan.total;
+  return {{"parameters", plan.parameters},
+          {"flops_per_token", plan.flops_per_token},
+          {"accumulation", plan.accumulation},
+          {"largest_micro_batch", plan.largest_micro_batch},
+          {"checkpoint_bytes", plan.checkpoint_bytes},
+          {"bytes", bytes}};
+}
+
+void print_table(const PlanArguments& arguments, const Options& options, const MemoryPlan& plan) {
+  const ModelConfig& model = options.model;
+  fmt::print("{}: {} layers, {} heads ({} key/value), width {}, ffn {}, vocabulary {}, context {}\n",
+             model.architecture, model.layers, model.heads, model.kv_heads, model.hidden,
+             model.ffn, model.vocab, model.seq_len);
+  fmt::print("{:<22}{:>16}\n", "parameters", plan.parameters);
+  fmt::print("{:<22}{:>16.4g}\n", "FLOPs per token", plan.flops_per_token);
+  fmt::print("{:<22}{:>16}   = {} x {} x {} (micro-batch x accumulation x ranks)\n",
+             "global batch", options.train.global_batch_size, options.train.micro_batch_size,
+             plan.accumulation, arguments.world);
+  fmt::print("{:<22}{:>12.1f} MiB\n", "checkpoint",
+             static_cast<double>(plan.checkpoint_bytes) / kMib);
+  fmt::print("memory of one rank, {}:\n", options.precision.dtype);
+  for (int group = 0; group < kMemoryGroups; ++group) {
+    fmt::print("  {:<20}{:>12.1f} MiB\n", name_of(static_cast<MemoryGroup>(group)),
+               static_cast<double>(plan.bytes[static_cast<std::size_t>(group)]) / kMib);
+  }
+  fmt::print("  {:<20}{:>12.1f} MiB of {:.1f}\n", "total", static_cast<double>(plan.total) / kMib,
+             arguments.memory_gib * 1024.0);
+  if (plan.largest_micro_batch > 0) {
+    fmt::print("largest micro-batch that fits and divides the global batch: {}\n",
+               plan.largest_micro_batch);
+  } else {
+    fmt::print("no micro-batch fits {} GiB\n", arguments.memory_gib);
+  }
+}
+
+int run_plan(PlanArguments& arguments) {
+  arguments.registry.load_file(arguments.config);
+  arguments.registry.apply_command_line();
+  Options& options = arguments.options;
+  resolve(options.model, tokenizer_vocab(options.data));
+  if (options.train.global_batch_size == 0) {
+    options.train.global_batch_size = options.train.micro_batch_size * arguments.world;
+  }
+  const MemoryPlan plan = plan_memory(options, arguments.world,
+                                      static_cast<std::size_t>(arguments.memory_gib * kGib));
+  if (arguments.json) {
+    fmt::print("{}\n", to_json(plan).dump(2));
+  } else {
+    print_table(arguments, options, plan);
+  }
+  return 0;
+}
+
+}  // namespace
+
+Command add_plan_command(CLI::App& app) {
+  CLI::App* parser = app.add_subcommand("plan", "parameters, memory and FLOPs of a configuration");
+  auto arguments = std::make_shared<PlanArguments>();
+  parser->add_option("CONFIG", arguments->config, "configuration file (TOML)")
+      ->required()
+      ->type_name("");
+  arguments->registry.add_options(*parser);
+  parser->add_option("--world", arguments->world, "number of ranks to plan for")
+      ->type_name("INT")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  parser->add_option("--memory-gib", arguments->memory_gib, "memory of one rank's device in GiB")
+      ->type_name("NUMBER")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  parser->add_flag("--json", arguments->json, "print one JSON object");
+  return {.parser = parser,
+          .run = [arguments](MpiSession&) { return run_plan(*arguments); },
+          .registry = &arguments->registry};
+}
+
+}  // namespace lockstep

@@ -1,0 +1,95 @@
+// `lockstep prepare`: text files to token shards, with a progress bar on a terminal.
+#include "app/prepare_command.h"
+
+#include "app/session.h"
+#include "app/signals.h"
+#include "core/error.h"
+#include "data/prepare.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+
+#include <filesystem>
+
+#include <unistd.h>
+
+namespace lockstep {
+namespace {
+
+constexpr double kMib = 1024.0 * 1024.0;
+
+// "[=====>    ]  45%  12.0 of 26.7 MiB", rewritten in place; only the amount when the end is not
+// known.
+void draw_progress(std::int64_t done, std::int64_t total) {
+  const double done_mib = static_cast<double>(done) / kMib;
+  if (total <= 0) {
+    fmt::print(stderr, "\r{:.1f} MiB", done_mib);
+  } else {
+    const double fraction = static_cast<double>(done) / static_cast<double>(total);
+    constexpr int kWidth = 40;
+    const int filled = static_cast<int>(fraction * kWidth);
+    fmt::print(stderr, "\r[{:<{}}] {:3.0f}%  {:.1f} of {:.1f} MiB",
+               std::string(static_cast<std::size_t>(filled), '='), kWidth, 100.0 * fraction,
+               done_mib, static_cast<double>(total) / kMib);
+  }
+  std::fflush(stderr);
+}
+
+void print_summary(const PrepareOptions& options, const PrepareResult& result) {
+  fmt::print("{} documents, {:.1f} MiB of text, vocabulary {}\n", result.documents,
+             static_cast<double>(result.bytes) / kMib, result.vocab);
+  fmt::print("train: {} tokens\nval:   {} tokens\n", result.train_tokens, result.val_tokens);
+  for (const std::string& shard : result.shards) {
+    std::error_code ignored;
+    const auto bytes = std::filesystem::file_size(shard, ignored);
+    fmt::print("  {}  {:.1f} MiB\n", shard, ignored ? 0.0 : static_cast<double>(bytes) / kMib);
+  }
+  fmt::print("next: lockstep train CONFIG.toml --data.train={0} --data.val={0}\n", options.out);
+}
+
+int run_prepare(PrepareOptions options) {
+  const bool terminal = isatty(STDERR_FILENO) == 1;
+  options.on_progress = [terminal](std::int64_t done, std::int64_t total) {
+    if (stop_requested() != 0) {
+      fail(ExitCode::kInterrupted, "stopped by {}; nothing was written",
+           signal_name(stop_requested()));
+    }
+    if (terminal) draw_progress(done, total);
+  };
+  const PrepareResult result = prepare(options);
+  if (terminal) fmt::print(stderr, "\r{:79}\r", "");
+  print_summary(options, result);
+  return 0;
+}
+
+}  // namespace
+
+Command add_prepare_command(CLI::App& app) {
+  CLI::App* parser = app.add_subcommand("prepare", "turn text into token shards");
+  auto options = std::make_shared<PrepareOptions>();
+  parser->add_option("TEXT", options->inputs, "text files, one document each; - reads stdin")
+      ->required()
+      ->type_name("");
+  parser->add_option("--out", options->out, "directory to write shards and tokenizer to")
+      ->required()
+      ->type_name("DIR");
+  parser->add_option("--tokenizer", options->tokenizer, "byte, or a tokenizer directory")
+      ->type_name("TEXT")
+      ->capture_default_str();
+  parser
+      ->add_option("--val-fraction", options->val_fraction,
+                   "fraction of the documents held out for validation, from 0 to 1")
+      ->type_name("NUMBER")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  parser->add_option("--shard-tokens", options->shard_tokens, "largest shard, in tokens")
+      ->type_name("INT")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  parser->add_flag("--overwrite", options->overwrite, "replace what is in --out");
+  return {.parser = parser,
+          .run = [options](MpiSession&) { return run_prepare(*options); },
+          .polls_signals = true};
+}
+
+}  // namespace lockstep

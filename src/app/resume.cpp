@@ -1,0 +1,139 @@
+// The rules of checkpoint.resume, and of what is fixed on resume.
+#include "app/resume.h"
+
+#include "app/config.h"
+#include "trainer/snapshot.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+namespace lockstep {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string canonical(const std::string& path) {
+  std::error_code error;
+  const fs::path result = fs::weakly_canonical(path, error);
+  return error ? path : result.string();
+}
+
+[[noreturn]] void fail_other_run(const Options& options, const std::string& why) {
+  fail(ExitCode::kConfig,
+       "run.dir {} already holds checkpoints {}; choose another directory, for example "
+       "--run.dir={}-2, or --checkpoint.resume=auto to go on with them",
+       options.run.dir, why, options.run.dir);
+}
+
+std::unique_ptr<CheckpointReader> open(const std::string& path, World& world) {
+  std::unique_ptr<CheckpointReader> reader;
+  agree(world, [&] {
+    reader = std::make_unique<CheckpointReader>(path);
+    reader->verify_files();
+  });
+  return reader;
+}
+
+// PATH is a checkpoint or a run.
+std::string checkpoint_behind(const std::string& path, World& world, Log& log) {
+  bool checkpoint = false;
+  agree(world, [&] {
+    if (!fs::exists(path)) {
+      fail(ExitCode::kData, "checkpoint.resume: {} does not exist; give a run or a checkpoint",
+           path);
+    }
+    checkpoint = is_checkpoint(path);
+  });
+  if (checkpoint) return canonical(path);
+  const std::string newest = newest_valid_checkpoint(path + "/checkpoints", world, log);
+  if (newest.empty()) {
+    fail(ExitCode::kData, "checkpoint.resume: {} is neither a checkpoint nor a run that has one",
+         path);
+  }
+  return canonical(newest);
+}
+
+std::string read_file(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void check_tokenizer(const CheckpointReader& reader, const std::string& directory) {
+  const std::string stored = reader.tokenizer_directory();
+  if (stored.empty() || directory.empty()) return;
+  for (const fs::directory_entry& entry : fs::directory_iterator(stored)) {
+    const fs::path now = fs::path(directory) / entry.path().filename();
+    if (read_file(entry.path()) == read_file(now)) continue;
+    fail(ExitCode::kConfig,
+         "the tokenizer is fixed on resume: {} differs from {} in the checkpoint; point "
+         "data.tokenizer at the run's own tokenizer or start a new run.dir",
+         now.string(), entry.path().string());
+  }
+}
+
+bool is_fixed(const std::string& key) {
+  return key.rfind("model.", 0) == 0 || key == "run.seed" || key == "optimizer.name";
+}
+
+}  // namespace
+
+ResumePoint find_resume_point(const Options& options, const std::string& checkpoints, World& world,
+                              Log& log) {
+  const std::string& mode = options.checkpoint.resume;
+  ResumePoint point;
+  const std::string newest = newest_valid_checkpoint(checkpoints, world, log);
+  if (mode == "none") {
+    if (!newest.empty()) fail_other_run(options, "and checkpoint.resume is none");
+    return point;
+  }
+  if (!newest.empty()) {
+    point.reader = open(newest, world);
+    point.started_from = point.reader->meta().started_from;
+  }
+  if (mode == "auto") return point;
+
+  const std::string source = checkpoint_behind(mode, world, log);
+  if (point.reader != nullptr) {
+    // Its own checkpoints, once it has some, count before the state that it started from.
+    const std::string run = canonical(mode);
+    const bool own = point.started_from == source ||
+                     point.started_from.rfind(run + "/", 0) == 0 ||
+                     source.rfind(canonical(checkpoints) + "/", 0) == 0;
+    if (!own) fail_other_run(options, "that did not start from " + mode);
+    return point;
+  }
+  point.reader = open(source, world);
+  point.started_from = source;
+  return point;
+}
+
+std::vector<std::string> check_resume(const CheckpointReader& reader, const Options& options,
+                                      const std::string& tokenizer_directory,
+                                      const std::string& data_fingerprint) {
+  Options before;
+  ConfigRegistry registry(before);
+  registry.load_text(reader.meta().config, reader.path() + "/manifest.json (config)");
+  std::vector<std::string> changes;
+  for (const ConfigDifference& difference : config_differences(before, options)) {
+    if (is_fixed(difference.key)) {
+      fail(ExitCode::kConfig,
+           "{} is fixed on resume: it was {} when {} was written and is {} now; set it back, or "
+           "start a new run.dir",
+           difference.key, difference.before, reader.path(), difference.after);
+    }
+    changes.push_back(
+        fmt::format("{}: {} -> {}", difference.key, difference.before, difference.after));
+  }
+  check_tokenizer(reader, tokenizer_directory);
+  if (reader.meta().data_fingerprint != data_fingerprint && !options.data.allow_change) {
+    fail(ExitCode::kConfig,
+         "data.train has other content than when {} was written (fingerprint {} then, {} now); "
+         "restore the data, or set data.allow_change=true",
+         reader.path(), reader.meta().data_fingerprint, data_fingerprint);
+  }
+  return changes;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,148 @@
+// Names, data and limits of a run.
+#include "app/run_setup.h"
+
+#include "data/tokenizer.h"
+#include "trainer/memory_plan.h"
+
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+namespace lockstep {
+namespace {
+
+namespace fs = std::filesystem;
+
+// "d-hh:mm:ss", "hh:mm:ss" or "mm:ss" as squeue prints it; -1 if it is something else.
+double slurm_duration_seconds(const std::string& text) {
+  double days = 0.0;
+  std::string rest = text;
+  if (const std::size_t dash = rest.find('-'); dash != std::string::npos) {
+    days = std::atof(rest.substr(0, dash).c_str());
+    rest = rest.substr(dash + 1);
+  }
+  double seconds = 0.0;
+  std::stringstream fields(rest);
+  std::string field;
+  while (std::getline(fields, field, ':')) {
+    if (field.empty() || field.find_first_not_of("0123456789") != std::string::npos) return -1.0;
+    seconds = seconds * 60.0 + std::atof(field.c_str());
+  }
+  return rest.empty() ? -1.0 : days * 86400.0 + seconds;
+}
+
+// Time left of the Slurm job, or -1.
+double slurm_seconds_left() {
+  if (const char* end = std::getenv("SLURM_JOB_END_TIME")) {
+    return std::difftime(static_cast<std::time_t>(std::atoll(end)), std::time(nullptr));
+  }
+  const char* job = std::getenv("SLURM_JOB_ID");
+  if (job == nullptr || std::string(job).find_first_not_of("0123456789") != std::string::npos) {
+    return -1.0;
+  }
+  const std::string command = fmt::format("squeue --noheader --jobs={} --format=%L 2>/dev/null", job);
+  std::FILE* pipe = popen(command.c_str(), "r");
+  if (pipe == nullptr) return -1.0;
+  char line[64] = "";
+  const bool got = std::fgets(line, sizeof(line), pipe) != nullptr;
+  pclose(pipe);
+  std::string text = got ? line : "";
+  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
+  return slurm_duration_seconds(text);
+}
+
+void set_up_batch(Options& options, int world, RunData& run) {
+  TrainOptions& train = options.train;
+  if (train.global_batch_size == 0) train.global_batch_size = train.micro_batch_size * world;
+  run.accumulation = derive_accumulation(train.global_batch_size, train.micro_batch_size, world);
+}
+
+void set_up_steps(const Options& options, RunData& run) {
+  const TrainOptions& train = options.train;
+  if ((train.steps > 0) == (train.epochs > 0.0)) {
+    fail(ExitCode::kConfig, "give exactly one of train.steps and train.epochs");
+  }
+  const double samples = train.epochs * static_cast<double>(run.train->samples());
+  run.steps = train.steps > 0
+                  ? train.steps
+                  : static_cast<std::int64_t>(
+                        std::ceil(samples / static_cast<double>(train.global_batch_size)));
+}
+
+}  // namespace
+
+void name_run(Options& options, const std::string& config_path) {
+  if (options.run.name.empty()) options.run.name = fs::path(config_path).stem().string();
+  if (options.run.dir.empty()) options.run.dir = "runs/" + options.run.name;
+}
+
+std::string tokenizer_directory(const DataOptions& data) {
+  if (!data.tokenizer.empty()) {
+    const fs::path named = data.tokenizer;
+    if (fs::is_directory(named / "tokenizer")) return (named / "tokenizer").string();
+    return fs::is_directory(named) ? named.string() : "";
+  }
+  for (const std::string& pattern : data.train) {
+    const fs::path path = pattern;
+    const fs::path base = fs::is_directory(path) ? path : path.parent_path();
+    if (fs::is_directory(base / "tokenizer")) return (base / "tokenizer").string();
+  }
+  return "";
+}
+
+std::int64_t tokenizer_vocab(const DataOptions& data) {
+  const std::string directory = tokenizer_directory(data);
+  if (!directory.empty()) return open_tokenizer(directory)->vocab_size();
+  return data.tokenizer.empty() ? 0 : open_tokenizer(data.tokenizer)->vocab_size();
+}
+
+RunData set_up_run(Options& options, int world) {
+  if (options.data.train.empty()) {
+    fail(ExitCode::kConfig,
+         "data.train: name the shards to train on, for example what `lockstep prepare` wrote");
+  }
+  resolve(options.model, tokenizer_vocab(options.data));
+  RunData run;
+  set_up_batch(options, world, run);
+  const ModelConfig& model = options.model;
+  run.train = std::make_unique<Dataset>(options.data.train, "train", model.seq_len, model.vocab,
+                                        options.run.seed);
+  if (!options.data.val.empty()) {
+    run.val = std::make_unique<Dataset>(options.data.val, "val", model.seq_len, model.vocab,
+                                        options.run.seed);
+  }
+  set_up_steps(options, run);
+  return run;
+}
+
+double process_age_seconds() {
+  std::ifstream stat("/proc/self/stat");
+  std::string text((std::istreambuf_iterator<char>(stat)), {});
+  double uptime = 0.0;
+  std::ifstream("/proc/uptime") >> uptime;
+  // Field 22, counted after the command name, which may hold spaces: clock ticks since boot.
+  std::stringstream fields(text.substr(text.rfind(')') + 2));
+  std::string field;
+  for (int i = 3; i <= 22; ++i) fields >> field;
+  const double started = std::atof(field.c_str()) / static_cast<double>(sysconf(_SC_CLK_TCK));
+  return std::max(0.0, uptime - started);
+}
+
+double time_limit_seconds(const TrainOptions& train, Log& log) {
+  if (train.time_limit_minutes.empty()) return 0.0;
+  if (train.time_limit_minutes != "auto") return std::stod(train.time_limit_minutes) * 60.0;
+  const double left = slurm_seconds_left();
+  if (left < 0.0) {
+    log.warn("train.time_limit_minutes = auto, but no Slurm job tells its end; no limit is set");
+    return 0.0;
+  }
+  return process_age_seconds() + left;
+}
+
+}  // namespace lockstep

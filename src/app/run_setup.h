@@ -1,0 +1,39 @@
+// From a configuration to the pieces of a run: names, tokenizer, data, resolved model shapes, batch
+// identity, time limit. No device is needed.
+#pragma once
+
+#include "core/log.h"
+#include "data/loader.h"
+#include "trainer/options.h"
+
+#include <memory>
+#include <string>
+
+namespace lockstep {
+
+// Fills run.name and run.dir from the config's path.
+void name_run(Options& options, const std::string& config_path);
+
+// The directory with the tokenizer that belongs to the data ("" if there is none): data.tokenizer,
+// or the one beside data.train.
+std::string tokenizer_directory(const DataOptions& data);
+
+// The tokenizer's number of entries, or 0 when no tokenizer is named or found.
+std::int64_t tokenizer_vocab(const DataOptions& data);
+
+struct RunData {
+  std::unique_ptr<Dataset> train;
+  std::unique_ptr<Dataset> val;  // absent when there is no data.val
+  std::int64_t steps = 0;        // train.steps, or what train.epochs comes to
+  std::int64_t accumulation = 1;
+};
+
+// Resolves model, batch and steps in `options` and opens the data. Throws UserError.
+RunData set_up_run(Options& options, int world);
+
+// Seconds this process has been running.
+double process_age_seconds();
+// train.time_limit_minutes as seconds from process start; 0: none. `auto` asks Slurm.
+double time_limit_seconds(const TrainOptions& train, Log& log);
+
+}  // namespace lockstep

@@ -1,0 +1,213 @@
+// Opening a session, step by step: ranks, CPU share, device, communicator.
+#include "app/session.h"
+
+#include "app/cpu_share.h"
+#include "app/gpu_choice.h"
+#include "app/launcher.h"
+#include "kernels/table.h"
+
+#include <mpi.h>
+
+#include <new>
+
+namespace lockstep {
+namespace {
+
+// What one rank reports to agree(), as "code message"; "0" is success.
+std::string outcome_of(const std::function<void()>& step) {
+  const auto report = [](ExitCode code, const char* message) {
+    return fmt::format("{} {}", static_cast<int>(code), message);
+  };
+  try {
+    step();
+    return "0";
+  } catch (const UserError& error) {
+    if (error.code() == ExitCode::kPeer) throw;
+    return report(error.code(), error.what());
+  } catch (const std::bad_alloc&) {
+    return report(ExitCode::kConfig, "out of host memory; run fewer ranks on this node");
+  } catch (const std::exception& error) {
+    return report(ExitCode::kInternal, error.what());
+  }
+}
+
+CpuShare take_cpu_share(const Placement& placement, int threads) {
+  CpuShare share = plan_cpu_share({.cores = usable_cores(),
+                                   .bound = bound_cpus(),
+                                   .local_rank = placement.local_rank,
+                                   .local_size = placement.local_size,
+                                   .threads = threads,
+                                   .keep_binding = keeps_binding(process_environment())});
+  if (!share.bind_to.empty()) bind_to_cpus(share.bind_to);
+  return share;
+}
+
+bool has_usable_gpu() { return cuda_kernels() != nullptr && cuda_device_count() > 0; }
+
+// The same answer on every rank.
+bool use_cuda(World& world, const std::string& device, Log& log) {
+  if (device == "cpu") return false;
+  if (device == "cuda") {
+    agree(world, [] {
+      if (has_usable_gpu()) return;
+      fail(ExitCode::kConfig, "run.device=cuda, but no GPU can be used: {}", cuda_status());
+    });
+    return true;
+  }
+  const auto with_gpu = world.all_reduce({has_usable_gpu() ? 1 : 0}, ReduceOp::kSum)[0];
+  if (with_gpu == world.size()) return true;
+  if (with_gpu > 0) {
+    log.info("warning: only {} of {} ranks see a GPU, so all use the CPU; run.device=cuda makes "
+             "this an error that names the rank", with_gpu, world.size());
+  }
+  return false;
+}
+
+std::string join_lines(const std::vector<std::string>& lines) {
+  std::string out;
+  for (const std::string& line : lines) out += line + "\n";
+  return out;
+}
+
+std::vector<std::string> split_lines(const std::string& text) {
+  std::vector<std::string> lines;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = text.find('\n', begin);
+    lines.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return lines;
+}
+
+// Collective: every rank learns what its node's ranks see, and so makes the same choice as they do.
+int choose_gpu(World& world, bool share_gpu) {
+  std::vector<std::string> mine = {fmt::format("{}", world.placement().node)};
+  for (int i = 0; i < cuda_device_count(); ++i) mine.push_back(cuda_device_info(i).uuid);
+  std::vector<std::vector<std::string>> visible;  // by local rank: ranks of a node keep their order
+  for (const std::string& text : world.all_gather(join_lines(mine))) {
+    std::vector<std::string> lines = split_lines(text);
+    const bool same_node = lines.front() == mine.front();
+    lines.erase(lines.begin());
+    if (same_node) visible.push_back(std::move(lines));
+  }
+  int ordinal = 0;
+  agree(world, [&] {
+    const Placement& placement = world.placement();
+    ordinal = choose_gpus(visible, share_gpu,
+                          placement.host)[static_cast<std::size_t>(placement.local_rank)];
+  });
+  return ordinal;
+}
+
+std::unique_ptr<Device> open_device(World& world, const RunOptions& run, bool share_gpu,
+                                    int threads, Log& log) {
+  const bool cuda = use_cuda(world, run.device, log);
+  const int ordinal = cuda ? choose_gpu(world, share_gpu) : 0;
+  std::unique_ptr<Device> device;
+  agree(world, [&] {
+    device = cuda ? open_cuda_device(*cuda_kernels(), cuda_kernels()->create_context, ordinal)
+                  : open_cpu_device(cpu_kernels(), cpu_kernels().create_context, threads);
+  });
+  return device;
+}
+
+std::unique_ptr<Communicator> open_communicator(const MpiSession& mpi, World& world,
+                                                Device& device, const CommOptions& comm) {
+  const bool cuda = device.kind() == DeviceKind::kCuda;
+  std::string backend = comm.backend;
+  if (backend == "auto") {
+    backend = world.size() == 1 ? "self" : cuda && !nccl_version().empty() ? "nccl" : "mpi";
+  }
+  // These are the same on all ranks, so each throws for itself and no rank waits for another.
+  if (backend == "self" && world.size() > 1) {
+    throw CollectiveError(ExitCode::kConfig,
+                          fmt::format("comm.backend=self is for one rank, but there are {}; use "
+                                      "auto, mpi or nccl", world.size()));
+  }
+  if (backend == "mpi" && !mpi.active()) {
+    throw CollectiveError(ExitCode::kConfig,
+                          "comm.backend=mpi needs a launcher: start the program with mpirun or "
+                          "srun --mpi=pmix, or use comm.backend=auto");
+  }
+  if (backend == "nccl" && !cuda) {
+    throw CollectiveError(ExitCode::kConfig,
+                          "comm.backend=nccl moves GPU memory, but run.device is the CPU; use "
+                          "comm.backend=auto");
+  }
+  if (backend == "self") return make_self_communicator();
+  if (backend == "mpi") return make_mpi_communicator(comm.timeout_seconds);
+  return make_nccl_communicator(
+      world, device, {.share_gpu = comm.share_gpu, .timeout_seconds = comm.timeout_seconds});
+}
+
+}  // namespace
+
+MpiSession::~MpiSession() {
+  if (active_) MPI_Finalize();
+}
+
+void MpiSession::start() {
+  if (active_) return;
+  int size = 1;
+  if (launched_by_mpi()) {
+    int provided = MPI_THREAD_SINGLE;
+    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+    active_ = true;
+    CHECK(provided >= MPI_THREAD_FUNNELED, "MPI offers thread level {}", provided);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+  }
+  try {
+    check_announced_tasks(process_environment(), size);
+  } catch (const UserError&) {
+    if (active_) MPI_Finalize();
+    active_ = false;
+    throw;
+  }
+}
+
+int MpiSession::rank() const {
+  int rank = 0;
+  if (active_) MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  return rank;
+}
+
+void MpiSession::abort(int code) {
+  if (active_) MPI_Abort(MPI_COMM_WORLD, code);
+}
+
+void agree(World& world, const std::function<void()>& step) {
+  const std::vector<std::string> outcomes = world.all_gather(outcome_of(step));
+  for (std::size_t rank = 0; rank < outcomes.size(); ++rank) {
+    const std::string& outcome = outcomes[rank];
+    if (outcome == "0") continue;
+    const std::size_t space = outcome.find(' ');
+    const auto code = static_cast<ExitCode>(std::stoi(outcome.substr(0, space)));
+    const std::string message = outcome.substr(space + 1);
+    throw CollectiveError(code,
+                          rank == 0 ? message : fmt::format("rank {}: {}", rank, message));
+  }
+}
+
+Session open_session(MpiSession& mpi, const RunOptions& run, const CommOptions& comm) {
+  mpi.start();
+  Session session;
+  session.world = mpi.active() ? make_mpi_world(comm.timeout_seconds) : make_self_world();
+  session.log = Log(session.world->rank());
+  session.threads = take_cpu_share(session.placement(), run.threads).threads;
+  session.device = open_device(*session.world, run, comm.share_gpu, session.threads, session.log);
+  session.communicator = open_communicator(mpi, *session.world, *session.device, comm);
+  return session;
+}
+
+std::vector<std::string> describe_ranks(Session& session) {
+  const Placement& placement = session.placement();
+  const DeviceInfo& info = session.device->info();
+  const bool cuda = info.kind == DeviceKind::kCuda;
+  const std::string device = cuda ? fmt::format("GPU {} {} ({})", info.ordinal, info.name, info.uuid)
+                                  : info.name;
+  return session.world->all_gather(fmt::format("rank {}  {}  {}  {} thread{}", placement.rank,
+                                               placement.host, device, session.threads,
+                                               session.threads == 1 ? "" : "s"));
+}
+
+}  // namespace lockstep

@@ -1,0 +1,70 @@
+// Session: what a command that computes stands on: the ranks, this rank's device, the communicator
+// between the devices, and the log. Opening one starts MPI if a launcher started the process.
+#pragma once
+
+#include "comm/communicator.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "device/device.h"
+#include "trainer/options.h"
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace lockstep {
+
+// MPI from start() to the destructor; one per process, owned by main(). FUNNELED: only the main
+// thread calls MPI.
+class MpiSession {
+ public:
+  MpiSession() = default;
+  ~MpiSession();
+  MpiSession(const MpiSession&) = delete;
+  MpiSession& operator=(const MpiSession&) = delete;
+
+  // MPI_Init only when launched_by_mpi(): a process on its own needs no MPI daemon. Throws
+  // UserError(kConfig), with MPI shut down again, when the launcher announces more tasks than MPI
+  // sees.
+  void start();
+  bool active() const { return active_; }
+  int rank() const;  // in MPI_COMM_WORLD; 0 when not active
+  // Ends all ranks; mpirun returns `code`. Does not return while active.
+  void abort(int code);
+
+ private:
+  bool active_ = false;
+};
+
+// The same error thrown on every rank, by agree(): rank 0 prints it, and the ranks leave in order
+// instead of aborting each other.
+class CollectiveError : public UserError {
+ public:
+  using UserError::UserError;
+};
+
+// Collective: runs a step that can fail on some ranks only. If it failed anywhere, every rank
+// throws the same CollectiveError, that of the lowest rank that failed ("rank 3: ..." unless it is
+// rank 0). A lost peer (kPeer) is not gathered but thrown at once: there is nobody to agree with.
+void agree(World& world, const std::function<void()>& step);
+
+struct Session {
+  // Members are destroyed in reverse order: the communicator before its device.
+  std::unique_ptr<World> world;
+  std::unique_ptr<Device> device;
+  std::unique_ptr<Communicator> communicator;
+  Log log;
+  int threads = 1;  // CPU threads of this rank
+
+  const Placement& placement() const { return world->placement(); }
+};
+
+// Collective. Chooses device, threads, CPU binding and communicator as the options say.
+Session open_session(MpiSession& mpi, const RunOptions& run, const CommOptions& comm);
+
+// One line per rank, the same on every rank: "rank 0  node7  GPU 0 NVIDIA H100 ...  8 threads".
+// Collective.
+std::vector<std::string> describe_ranks(Session& session);
+
+}  // namespace lockstep

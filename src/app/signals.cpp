@@ -1,0 +1,65 @@
+// The handlers and their flag.
+#include "app/signals.h"
+
+#include "core/error.h"
+
+#include <csignal>
+#include <initializer_list>
+
+#include <unistd.h>
+
+namespace lockstep {
+namespace {
+
+constexpr std::initializer_list<int> kStopSignals = {SIGTERM, SIGUSR1, SIGUSR2, SIGINT};
+
+// The project's only mutable globals: a handler has no argument through which it could reach
+// anything else, and sig_atomic_t is what the standard lets it write.
+volatile std::sig_atomic_t stop_signal = 0;
+volatile std::sig_atomic_t interrupted = 0;
+
+extern "C" void on_stop_signal(int signal) {
+  if (signal == SIGINT) {
+    if (interrupted != 0) _exit(static_cast<int>(ExitCode::kInterrupted));
+    interrupted = 1;
+  }
+  if (stop_signal == 0) stop_signal = signal;
+}
+
+void set_action(int signal, void (*handler)(int)) {
+  struct sigaction action {};
+  action.sa_handler = handler;
+  // Interrupted system calls go on: neither MPI nor the libraries below expect EINTR.
+  action.sa_flags = SA_RESTART;
+  // While one is handled the others wait, so that two INTs in a row are counted as two.
+  sigemptyset(&action.sa_mask);
+  for (const int other : kStopSignals) sigaddset(&action.sa_mask, other);
+  CHECK(sigaction(signal, &action, nullptr) == 0, "signal {}", signal);
+}
+
+}  // namespace
+
+void install_signal_handlers() {
+  for (const int signal : kStopSignals) set_action(signal, on_stop_signal);
+  set_action(SIGPIPE, SIG_IGN);
+}
+
+void restore_default_signals() {
+  for (const int signal : kStopSignals) set_action(signal, SIG_DFL);
+  set_action(SIGPIPE, SIG_DFL);
+  if (stop_signal != 0) raise(stop_signal);
+}
+
+int stop_requested() { return stop_signal; }
+
+const char* signal_name(int signal) {
+  switch (signal) {
+    case SIGTERM: return "SIGTERM";
+    case SIGUSR1: return "SIGUSR1";
+    case SIGUSR2: return "SIGUSR2";
+    case SIGINT: return "SIGINT";
+    default: return "a signal";
+  }
+}
+
+}  // namespace lockstep

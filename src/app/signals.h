@@ -1,0 +1,21 @@
+// Stop requests. TERM, USR1, USR2 and INT on any rank mean: finish the step, save, exit 75. The
+// handlers only set a flag, which the loops poll; repeats and mixtures are harmless, only a second
+// INT ends the process at once (exit code 130).
+#pragma once
+
+namespace lockstep {
+
+// The first thing main() does, so that no signal can find the default action. Also ignores PIPE:
+// a closed terminal or a finished `head` must not kill training.
+void install_signal_handlers();
+
+// For commands that do not poll: signals end the process again, one that already came included.
+void restore_default_signals();
+
+// The first signal that asked to stop, or 0.
+int stop_requested();
+
+// "SIGTERM" and so on.
+const char* signal_name(int signal);
+
+}  // namespace lockstep

@@ -1,0 +1,281 @@
+// `lockstep train`: from a configuration to a finished, stopped or failed run. The training loop
+// itself is Trainer::run in src/trainer/trainer.cpp.
+#include "app/train_command.h"
+
+#include "app/config.h"
+#include "app/resume.h"
+#include "app/run_setup.h"
+#include "app/session.h"
+#include "app/signals.h"
+#include "app/version.h"
+#include "trainer/trainer.h"
+
+#include <lockstep_version.h>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include <memory>
+
+namespace lockstep {
+namespace {
+
+struct TrainArguments {
+  std::string config;
+  Options options;
+  ConfigRegistry registry{options};
+};
+
+std::string next_command(const Options& options) {
+  return fmt::format("lockstep train {}/config.toml", options.run.dir);
+}
+
+FailureRecord failure(const Session& session, const Trainer* trainer, const Options& options,
+                      int code, const std::string& message) {
+  FailureRecord record;
+  record.exit_code = code;
+  record.rank = session.placement().rank;
+  record.host = session.placement().host;
+  record.pid = getpid();
+  record.step = trainer == nullptr ? 0 : trainer->step();
+  record.phase = trainer == nullptr ? "setup" : trainer->phase();
+  record.message = message;
+  record.next_command = next_command(options);
+  const auto checkpoints = list_checkpoints(options.run.dir + "/checkpoints");
+  if (!checkpoints.empty()) record.newest_checkpoint = checkpoints.front().path;
+  return record;
+}
+
+void print_setup(Session& session, const Options& options, const RunData& data) {
+  Log& log = session.log;
+  for (const auto& [library, version] : library_versions()) log.info("{:<14} {}", library, version);
+  const std::vector<std::string> ranks = describe_ranks(session);
+  log.info("world size {} on {} node(s), communicator {}", session.placement().size,
+           session.placement().nodes, session.communicator->name());
+  for (const std::string& line : ranks) log.info("  {}", line);
+  const ModelConfig& m = options.model;
+  log.info("model {}: {} layers, {} heads ({} kv), hidden {}, ffn {}, vocab {}, seq_len {}, {} "
+           "parameters, {}",
+           m.architecture, m.layers, m.heads, m.kv_heads, m.hidden, m.ffn, m.vocab, m.seq_len,
+           parameter_count(m), options.precision.dtype);
+  const std::int64_t sequences = options.train.global_batch_size;
+  log.info("batch: global_batch_size {} = micro_batch_size {} x accumulation {} x world size {}; {} "
+           "tokens a step, {} steps",
+           sequences, options.train.micro_batch_size, data.accumulation, session.placement().size,
+           sequences * m.seq_len, data.steps);
+  log.info("data: {} training tokens in {} shard(s), {} samples an epoch{}", data.train->tokens(),
+           data.train->shards().size(), data.train->samples(),
+           data.val == nullptr ? ""
+                               : fmt::format("; {} validation samples", data.val->samples()));
+}
+
+void print_memory(Session& session, const Options& options, const Arena& arena) {
+  session.log.info("memory per rank:");
+  for (const std::string& line : arena.describe()) session.log.info("{}", line);
+  const DeviceInfo& info = session.device->info();
+  const double peak = options.precision.dtype == "fp32" ? info.peak_flops_fp32 : info.peak_flops;
+  if (peak > 0.0) {
+    session.log.info("mfu counts {:.2f} GFLOP a token against {:.0f} TFLOP/s dense {}",
+                     flops_per_token(options.model) / 1e9, peak / 1e12, options.precision.dtype);
+  }
+}
+
+CheckpointMeta identity(const Options& options, const ConfigRegistry& registry,
+                        const RunData& data, const ResumePoint& resume) {
+  CheckpointMeta meta;
+  meta.seed = options.run.seed;
+  meta.run_id = resume.reader != nullptr && resume.started_from.empty()
+                    ? resume.reader->meta().run_id
+                    : fmt::format("{}-{}-{}", options.run.name, utc_now(), getpid());
+  meta.started_from = resume.started_from;
+  meta.config = registry.dump();
+  meta.git_revision = kGitRevision;
+  meta.data_fingerprint = data.train->fingerprint();
+  return meta;
+}
+
+// Everything from the run directory on; the session is open.
+class TrainRun {
+ public:
+  TrainRun(TrainArguments& arguments, Session& session)
+      : options_(arguments.options), registry_(arguments.registry), session_(session) {}
+
+  int run() {
+    agree(*session_.world, [&] { data_ = set_up_run(options_, session_.placement().size); });
+    open_directory();
+    try {
+      return train();
+    } catch (const UserError& error) {
+      record(static_cast<int>(error.code()), error.what());
+      throw;
+    } catch (const std::exception& error) {
+      record(static_cast<int>(ExitCode::kInternal), error.what());
+      throw;
+    }
+  }
+
+ private:
+  void open_directory() {
+    agree(*session_.world, [&] {
+      if (session_.world->rank() != 0) return;
+      directory_ = std::make_unique<RunDirectory>(options_.run.dir, session_.log);
+      session_.log.open_file(options_.run.dir + "/train.log");
+    });
+  }
+
+  int train() {
+    const std::string checkpoints = options_.run.dir + "/checkpoints";
+    ResumePoint resume =
+        find_resume_point(options_, checkpoints, *session_.world, session_.log);
+    const std::string tokenizer = tokenizer_directory(options_.data);
+    std::vector<std::string> changes;
+    agree(*session_.world, [&] {
+      if (resume.reader == nullptr) return;
+      changes = check_resume(*resume.reader, options_, tokenizer, data_.train->fingerprint());
+      if (resume.reader->meta().step > data_.steps) {
+        fail(ExitCode::kConfig, "train.steps = {} lies before the checkpoint's step {}; raise it",
+             data_.steps, resume.reader->meta().step);
+      }
+    });
+    print_setup(session_, options_, data_);
+    make_watchdog();
+    make_trainer(checkpoints, tokenizer, resume);
+    start(resume, changes);
+    const ExitCode code = trainer_->run();
+    finish(code);
+    return static_cast<int>(code);
+  }
+
+  void make_watchdog() {
+    if (session_.placement().size == 1) return;
+    watchdog_ = std::make_unique<Watchdog>(
+        *session_.world, options_.comm.timeout_seconds, [this](const std::string& cause) {
+          record(static_cast<int>(ExitCode::kPeer), cause);
+          fmt::print(stderr, "lockstep: rank {}: error: {}; resume with the same command\n",
+                     session_.placement().rank, cause);
+        });
+  }
+
+  void make_trainer(const std::string& checkpoints, const std::string& tokenizer,
+                    const ResumePoint& resume) {
+    agree(*session_.world, [&] {
+      trainer_ = std::make_unique<Trainer>(TrainerInputs{
+          .options = options_,
+          .steps = data_.steps,
+          .accumulation = data_.accumulation,
+          .world = *session_.world,
+          .communicator = *session_.communicator,
+          .device = *session_.device,
+          .log = session_.log,
+          .train_data = *data_.train,
+          .val_data = data_.val.get(),
+          .directory = directory_.get(),
+          .watchdog = watchdog_.get(),
+          .checkpoints = checkpoints,
+          .tokenizer_directory = tokenizer,
+          .identity = identity(options_, registry_, data_, resume),
+          .stop_requested = [] { return stop_requested() != 0; },
+          .seconds_since_start = process_age_seconds(),
+          .time_limit_seconds = time_limit_seconds(options_.train, session_.log)});
+    });
+    print_memory(session_, options_, trainer_->arena());
+  }
+
+  // Initial weights or the checkpoint's state; then the run directory begins at that step.
+  void start(ResumePoint& resume, const std::vector<std::string>& changes) {
+    agree(*session_.world, [&] {
+      if (resume.reader == nullptr) {
+        trainer_->initialize();
+      } else {
+        trainer_->restore(*resume.reader);
+        adopt_gemm_plan(resume.reader->meta().gemm_plan);
+      }
+      trainer_->snapshots().require_space();
+      if (directory_ == nullptr) return;
+      directory_->write_config(registry_.dump());
+      directory_->begin(trainer_->step());
+      nlohmann::json details = {{"world_size", session_.placement().size}};
+      if (resume.reader != nullptr) {
+        details["from"] = resume.reader->path();
+        details["changes"] = changes;
+      }
+      directory_->event(resume.reader == nullptr ? "start" : "resume", trainer_->step(),
+                        details.dump());
+    });
+    if (resume.reader == nullptr) return;
+    trainer_->snapshots().protect(resume.reader->path());
+    session_.log.info("resumed from {} at step {}", resume.reader->path(), trainer_->step());
+    for (const std::string& change : changes) session_.log.info("  changed {}", change);
+    if (trainer_->step() >= data_.steps) {
+      session_.log.info("this run is finished: all {} steps are done", data_.steps);
+    }
+  }
+
+  void adopt_gemm_plan(const std::string& plan) {
+    Device& device = *session_.device;
+    if (!device.kernels().adopt_gemm_plan(device.context(), plan)) {
+      session_.log.warn("the checkpoint's gemm plan does not fit this device: results may differ "
+                        "in the last bits from the run before");
+    }
+  }
+
+  void finish(ExitCode code) {
+    const char* state = code == ExitCode::kDone ? "finished" : "stopped";
+    if (directory_ != nullptr) {
+      directory_->event("stop", trainer_->step(),
+                        nlohmann::json({{"state", state},
+                                        {"signal", signal_name(stop_requested())}})
+                            .dump());
+      directory_->sync();
+    }
+    session_.log.info("{} at step {}{}", state, trainer_->step(),
+                      code == ExitCode::kDone ? "" : "; go on with: " + next_command(options_));
+    if (watchdog_ != nullptr) watchdog_->disarm();
+    session_.world->barrier();
+  }
+
+  void record(int code, const std::string& message) {
+    record_failure(options_.run.dir,
+                   failure(session_, trainer_.get(), options_, code, message));
+    if (directory_ != nullptr) {
+      directory_->event("failure", trainer_ == nullptr ? 0 : trainer_->step(),
+                        nlohmann::json({{"exit_code", code}, {"message", message}}).dump());
+    }
+  }
+
+  Options& options_;
+  ConfigRegistry& registry_;
+  Session& session_;
+  RunData data_;
+  std::unique_ptr<RunDirectory> directory_;  // rank 0
+  std::unique_ptr<Watchdog> watchdog_;
+  std::unique_ptr<Trainer> trainer_;
+};
+
+int run_train(TrainArguments& arguments, MpiSession& mpi) {
+  arguments.registry.load_file(arguments.config);
+  arguments.registry.apply_command_line();
+  name_run(arguments.options, arguments.config);
+  Session session = open_session(mpi, arguments.options.run, arguments.options.comm);
+  arguments.options.run.threads = session.threads;
+  return TrainRun(arguments, session).run();
+}
+
+}  // namespace
+
+Command add_train_command(CLI::App& app) {
+  auto arguments = std::make_shared<TrainArguments>();
+  CLI::App* parser = app.add_subcommand("train", "Train a model; the same under mpirun and srun");
+  parser->add_option("CONFIG", arguments->config, "TOML file")->required();
+  arguments->registry.add_options(*parser);
+  Command command;
+  command.parser = parser;
+  command.run = [arguments](MpiSession& mpi) { return run_train(*arguments, mpi); };
+  command.registry = &arguments->registry;
+  command.polls_signals = true;
+  command.outlives_output = true;
+  return command;
+}
+
+}  // namespace lockstep

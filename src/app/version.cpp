@@ -1,0 +1,63 @@
+// Library versions: as loaded where the library can say so, as compiled where it is headers only.
+#include "app/version.h"
+
+#include "comm/communicator.h"
+#include "device/device.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <lockstep_version.h>
+#include <nlohmann/json.hpp>
+#include <toml++/toml.h>
+
+// Declared here because the headers of these libraries belong to io and kernels/cpu.
+extern "C" int H5get_libversion(unsigned* major, unsigned* minor, unsigned* release);
+extern "C" char* openblas_get_config();
+extern "C" const char* OpenSSL_version(int part);
+
+namespace lockstep {
+namespace {
+
+std::string dotted(int major, int minor, int patch) {
+  return fmt::format("{}.{}.{}", major, minor, patch);
+}
+
+std::string hdf5_version() {
+  unsigned major = 0, minor = 0, release = 0;
+  if (H5get_libversion(&major, &minor, &release) < 0) return "unknown";
+  return fmt::format("{}.{}.{}", major, minor, release);
+}
+
+// Some MPI libraries report a paragraph; the first line names them.
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> library_versions() {
+  const std::string nccl = nccl_version();
+  return {
+      {"lockstep", fmt::format("{} (git {}, {})", kVersion, kGitRevision, kBuildType)},
+      {"compiler", __VERSION__},
+      {"CUDA", cuda_status()},
+      {"NCCL", nccl.empty() ? "not in this build" : nccl},
+      {"MPI", first_line(mpi_version())},
+      {"HDF5", hdf5_version()},
+      {"OpenBLAS", openblas_get_config()},
+      {"OpenSSL", OpenSSL_version(0)},
+      {"fmt", dotted(FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)},
+      {"CLI11", CLI11_VERSION},
+      {"toml++", dotted(TOML_LIB_MAJOR, TOML_LIB_MINOR, TOML_LIB_PATCH)},
+      {"nlohmann-json", dotted(NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
+                               NLOHMANN_JSON_VERSION_PATCH)},
+  };
+}
+
+std::vector<std::string> version_lines() {
+  std::vector<std::string> lines;
+  for (const auto& [name, version] : library_versions()) {
+    lines.push_back(fmt::format("{:<14} {}", name, version));
+  }
+  return lines;
+}
+
+}  // namespace lockstep

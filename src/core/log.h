@@ -1,0 +1,45 @@
+// Log: where human-readable lines go. Rank 0 prints to stdout and to the run's train.log; every
+// other rank prints only warnings and errors, to stderr, with its rank in front.
+#pragma once
+
+#include <fmt/core.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+
+namespace lockstep {
+
+class Log {
+ public:
+  explicit Log(int rank = 0) : rank_(rank) {}
+
+  // Rank 0 only; silent elsewhere.
+  template <typename... Args>
+  void info(fmt::format_string<Args...> format, Args&&... args) {
+    if (rank_ == 0) line(fmt::format(format, std::forward<Args>(args)...));
+  }
+  // On the rank concerned, to stderr (rank 0: stdout as well as train.log).
+  template <typename... Args>
+  void warn(fmt::format_string<Args...> format, Args&&... args) {
+    warning(fmt::format(format, std::forward<Args>(args)...));
+  }
+
+  // Rank 0 appends every later line to this file too. Failure to write it is reported once and
+  // never stops a run. Throws UserError(kIo) if it cannot be opened.
+  void open_file(const std::string& path);
+  int rank() const { return rank_; }
+
+ private:
+  struct Closer {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  void line(const std::string& text);
+  void warning(const std::string& text);
+  void to_file(const std::string& text);
+
+  int rank_;
+  std::unique_ptr<std::FILE, Closer> file_;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,101 @@
+// Writes one shard beside its final name. The header is filled in last, so a file that was cut
+// short can never pass for a complete one.
+#include "core/error.h"
+#include "data/file.h"
+#include "data/shard.h"
+#include "data/shard_format.h"
+
+#include <unistd.h>
+
+#include <vector>
+
+namespace lockstep {
+namespace {
+
+// A file under a temporary name; removed unless published.
+class PendingFile {
+ public:
+  explicit PendingFile(std::string path)
+      : path_(std::move(path)), temporary_(path_ + ".tmp"), fd_(create_file(temporary_)) {}
+  ~PendingFile() {
+    if (!published_) ::unlink(temporary_.c_str());
+  }
+  PendingFile(const PendingFile&) = delete;
+  PendingFile& operator=(const PendingFile&) = delete;
+
+  void write(const void* data, std::size_t size) { write_all(fd_, data, size, path_); }
+  void rewind() {
+    if (::lseek(fd_.get(), 0, SEEK_SET) != 0) fail_write(path_, errno);
+  }
+  void sync() { sync_file(fd_, path_); }
+  void publish() {
+    rename_path(temporary_, path_);
+    published_ = true;
+  }
+
+ private:
+  std::string path_;
+  std::string temporary_;
+  Fd fd_;
+  bool published_ = false;
+};
+
+template <typename T>
+void narrow(std::vector<char>& bytes, std::span<const std::int32_t> tokens) {
+  bytes.resize(tokens.size() * sizeof(T));
+  auto* out = reinterpret_cast<T*>(bytes.data());
+  for (std::size_t i = 0; i < tokens.size(); ++i) out[i] = static_cast<T>(tokens[i]);
+}
+
+}  // namespace
+
+struct ShardWriter::State {
+  State(const std::string& path, int bytes, bool with_mask) : bytes_per_token(bytes), file(path) {
+    if (with_mask) mask = std::make_unique<PendingFile>(mask_path(path));
+  }
+  int bytes_per_token;
+  std::int64_t tokens = 0;
+  PendingFile file;
+  std::unique_ptr<PendingFile> mask;
+  std::vector<char> buffer;
+};
+
+ShardWriter::ShardWriter(std::string path, int bytes_per_token, bool with_mask)
+    : state_(std::make_unique<State>(path, bytes_per_token, with_mask)) {
+  const ShardHeader unfinished{};
+  state_->file.write(unfinished.data(), sizeof unfinished);
+}
+ShardWriter::~ShardWriter() = default;
+
+void ShardWriter::append(std::span<const std::int32_t> tokens, std::span<const std::uint8_t> mask) {
+  CHECK(mask.size() == (state_->mask ? tokens.size() : 0), "{} tokens, mask of {}", tokens.size(),
+        mask.size());
+  const std::uint32_t limit = state_->bytes_per_token == 2 ? 0xffffu : 0x7fffffffu;
+  for (const std::int32_t token : tokens) {
+    CHECK(static_cast<std::uint32_t>(token) <= limit, "token {}", token);
+  }
+  if (state_->bytes_per_token == 2) {
+    narrow<std::uint16_t>(state_->buffer, tokens);
+  } else {
+    narrow<std::uint32_t>(state_->buffer, tokens);
+  }
+  state_->file.write(state_->buffer.data(), state_->buffer.size());
+  if (state_->mask) state_->mask->write(mask.data(), mask.size());
+  state_->tokens += static_cast<std::int64_t>(tokens.size());
+}
+
+std::int64_t ShardWriter::tokens() const { return state_->tokens; }
+
+void ShardWriter::close() {
+  const ShardHeader header = make_shard_header(state_->bytes_per_token, state_->tokens);
+  state_->file.rewind();
+  state_->file.write(header.data(), sizeof header);
+  state_->file.sync();
+  if (state_->mask) {  // first, so that the shard is never seen without its mask
+    state_->mask->sync();
+    state_->mask->publish();
+  }
+  state_->file.publish();
+}
+
+}  // namespace lockstep

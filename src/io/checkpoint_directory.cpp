@@ -1,0 +1,186 @@
+// The directory of checkpoints: which there are, which to keep, and what earlier saves left behind.
+// Only names of our own patterns are ever touched.
+#include "io/manifest.h"
+#include "io/save.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <filesystem>
+#include <random>
+#include <set>
+#include <string_view>
+
+namespace lockstep {
+namespace {
+
+constexpr std::string_view kStepPrefix = "step_";
+constexpr std::size_t kNonceDigits = 16;
+constexpr std::array<std::string_view, 3> kLeftoverPrefixes = {".tmp-", ".trash-", ".old-"};
+
+bool is_real_directory(const std::string& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+// Real directories only, sorted; none if `path` does not exist.
+std::vector<std::string> directories_in(const std::string& path) {
+  std::vector<std::string> names;
+  std::error_code status;
+  std::filesystem::directory_iterator entries(path, status);
+  for (; !status && entries != std::filesystem::directory_iterator(); entries.increment(status)) {
+    const std::string name = entries->path().filename();
+    if (is_real_directory(path + "/" + name)) names.push_back(name);
+  }
+  const int error = status.value();
+  if (error != 0 && error != ENOENT) fail_io(path, "list the directory", error);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+bool is_valid(const std::string& path) {
+  try {
+    verify_checkpoint(path, VerifyLevel::kQuick);
+    return true;
+  } catch (const UserError&) {
+    return false;
+  }
+}
+
+bool is_same_file(const std::string& a, const std::string& b) {
+  std::error_code status;
+  return std::filesystem::equivalent(a, b, status) && !status;
+}
+
+// What lies beyond the newest `keep_last` valid checkpoints; nothing while there are fewer.
+std::vector<std::string> beyond_newest(const std::vector<CheckpointEntry>& newest_first,
+                                       std::int64_t keep_last, std::int64_t keep_every,
+                                       const std::string& protect) {
+  std::vector<std::string> names;
+  std::int64_t valid = 0;
+  for (const CheckpointEntry& entry : newest_first) {
+    if (valid < keep_last) {
+      valid += is_valid(entry.path) ? 1 : 0;
+      continue;
+    }
+    const bool kept = (keep_every > 0 && entry.step % keep_every == 0) ||
+                      (!protect.empty() && is_same_file(entry.path, protect));
+    if (!kept) names.push_back(step_name(entry.step));
+  }
+  return names;
+}
+
+}  // namespace
+
+std::string step_name(std::int64_t step) { return fmt::format("{}{:08}", kStepPrefix, step); }
+
+std::optional<std::int64_t> step_of_name(const std::string& name) {
+  if (!name.starts_with(kStepPrefix)) return std::nullopt;
+  std::int64_t step = -1;
+  const char* begin = name.data() + kStepPrefix.size();
+  const char* end = name.data() + name.size();
+  const auto [stop, error] = std::from_chars(begin, end, step);
+  // Compared as text too, so that each step has one name.
+  if (error != std::errc() || stop != end || step < 0 || step_name(step) != name) {
+    return std::nullopt;
+  }
+  return step;
+}
+
+std::string leftover_name(Leftover kind, std::int64_t step) {
+  std::random_device random;
+  return fmt::format("{}{}-{:08x}{:08x}", kLeftoverPrefixes[static_cast<std::size_t>(kind)],
+                     step_name(step), random(), random());
+}
+
+std::optional<LeftoverName> parse_leftover(const std::string& name) {
+  for (std::size_t kind = 0; kind < kLeftoverPrefixes.size(); ++kind) {
+    const std::size_t prefix = kLeftoverPrefixes[kind].size();
+    if (!name.starts_with(kLeftoverPrefixes[kind])) continue;
+    if (name.size() < prefix + kNonceDigits + 1) return std::nullopt;
+    const std::size_t dash = name.size() - kNonceDigits - 1;
+    const auto step = step_of_name(name.substr(prefix, dash - prefix));
+    const bool nonce =
+        name[dash] == '-' && name.find_first_not_of("0123456789abcdef", dash + 1) == name.npos;
+    if (!step || !nonce) return std::nullopt;
+    return LeftoverName{static_cast<Leftover>(kind), *step};
+  }
+  return std::nullopt;
+}
+
+void discard(const FileSystem& files, const std::string& checkpoints,
+             const std::vector<std::string>& names) {
+  std::vector<std::string> trash;
+  for (const std::string& name : names) {
+    const auto leftover = parse_leftover(name);
+    const auto step = leftover ? std::optional(leftover->step) : step_of_name(name);
+    CHECK(step.has_value(), "{}", name);
+    const std::string path = checkpoints + "/" + leftover_name(Leftover::kTrash, *step);
+    const int error = files.rename(checkpoints + "/" + name, path);
+    if (error != 0) fail_io(checkpoints + "/" + name, "move aside for deletion", error);
+    trash.push_back(path);
+  }
+  if (trash.empty()) return;
+  const int synced = files.sync_directory(checkpoints);
+  if (synced != 0) fail_io(checkpoints, "sync the directory", synced);
+  for (const std::string& path : trash) {
+    if (const int error = files.remove_tree(path); error != 0) fail_io(path, "delete", error);
+  }
+}
+
+std::vector<CheckpointEntry> list_checkpoints(const std::string& checkpoints) {
+  std::vector<CheckpointEntry> entries;
+  for (const std::string& name : directories_in(checkpoints)) {
+    if (const auto step = step_of_name(name)) entries.push_back({checkpoints + "/" + name, *step});
+  }
+  std::sort(entries.begin(), entries.end(),
+            [](const auto& a, const auto& b) { return a.step > b.step; });
+  return entries;
+}
+
+void remove_temporaries(const FileSystem& files, const std::string& checkpoints) {
+  std::vector<std::string> names;
+  for (const std::string& name : directories_in(checkpoints)) {
+    const auto leftover = parse_leftover(name);
+    if (!leftover) continue;
+    const std::string step = checkpoints + "/" + step_name(leftover->step);
+    struct stat status {};
+    if (leftover->kind == Leftover::kOld && ::lstat(step.c_str(), &status) != 0) {
+      // The crash came between setting the old one aside and naming the new one.
+      const int error = files.rename(checkpoints + "/" + name, step);
+      if (error != 0) fail_io(step, "restore the checkpoint", error);
+      continue;
+    }
+    names.push_back(name);
+  }
+  discard(files, checkpoints, names);
+}
+
+void prune_checkpoints(const FileSystem& files, const std::string& checkpoints,
+                       std::int64_t keep_last, std::int64_t keep_every,
+                       const std::string& protect) {
+  CHECK(keep_last >= 0 && keep_every >= 0, "keep_last {} keep_every {}", keep_last, keep_every);
+  if (keep_last == 0) return;
+  discard(files, checkpoints,
+          beyond_newest(list_checkpoints(checkpoints), keep_last, keep_every, protect));
+}
+
+void remove_temporaries(const std::string& checkpoints) {
+  remove_temporaries(FileSystem(), checkpoints);
+}
+
+void prune_checkpoints(const std::string& checkpoints, std::int64_t keep_last,
+                       std::int64_t keep_every, const std::string& protect) {
+  prune_checkpoints(FileSystem(), checkpoints, keep_last, keep_every, protect);
+}
+
+bool is_checkpoint(const std::string& path) {
+  struct stat status {};
+  const std::string manifest = path + "/" + std::string(kManifestName);
+  return ::stat(manifest.c_str(), &status) == 0 && S_ISREG(status.st_mode);
+}
+
+}  // namespace lockstep

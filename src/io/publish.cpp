@@ -1,0 +1,193 @@
+// From a temporary directory to a published checkpoint: shards, tokenizer, manifest, then one
+// rename. Each thing is on disk before the thing that announces it.
+#include "io/manifest.h"
+#include "io/save.h"
+#include "io/shard_file.h"
+#include "io/state_digest.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <limits>
+
+namespace lockstep {
+namespace {
+
+constexpr int kAttempts = 8;
+
+void sync_directory(const FileSystem& files, const std::string& path) {
+  if (const int error = files.sync_directory(path); error != 0) {
+    fail_io(path, "sync the directory", error);
+  }
+}
+
+void check_shard_arguments(int shard, int shards, const std::vector<StateTensor>& tensors,
+                           const std::vector<RowRange>& ranges) {
+  CHECK(shard >= 0 && shard < shards, "shard {} of {}", shard, shards);
+  for (const StateTensor& tensor : tensors) {
+    CHECK(is_tensor_name(tensor.name) && tensor.shape.rank() >= 1 && tensor.shape.count() > 0,
+          "{} {}", tensor.name, tensor.shape.str());
+  }
+  for (const RowRange& range : ranges) {
+    CHECK(range.tensor < tensors.size() && range.row_begin >= 0 && range.rows >= 1 &&
+              range.row_begin + range.rows <= row_count(tensors[range.tensor]),
+          "rows {}+{} of tensor {}", range.row_begin, range.rows, range.tensor);
+  }
+}
+
+// Copies the regular files of a directory, each under its own name.
+std::vector<ManifestFile> copy_tokenizer(const FileSystem& files, const std::string& temporary,
+                                         const std::string& source) {
+  std::vector<ManifestFile> copied;
+  if (source.empty()) return copied;
+  std::vector<std::string> names;
+  std::error_code status;
+  for (const auto& entry : std::filesystem::directory_iterator(source, status)) {
+    if (entry.is_regular_file()) names.push_back(entry.path().filename());
+  }
+  if (status)
+    fail(ExitCode::kData, "{}: cannot read the tokenizer directory: {}", source, status.message());
+  std::sort(names.begin(), names.end());
+  const std::string target = temporary + "/tokenizer";
+  make_directories(target, files);
+  for (const std::string& name : names) {
+    if (!is_tokenizer_file_name(name)) {
+      fail(ExitCode::kData,
+           "{}/{}: tokenizer files need plain names of letters, digits, _ . -: "
+           "rename it",
+           source, name);
+    }
+    // Downloaded tokenizers are often links into a cache: copy what they lead to.
+    const std::string real = std::filesystem::canonical(source + "/" + name);
+    const std::string text = read_file(real, std::numeric_limits<std::int32_t>::max());
+    write_new_file(target + "/" + name, text, files);
+    copied.push_back({name, static_cast<std::int64_t>(text.size()), sha256_text(text)});
+  }
+  sync_directory(files, target);
+  return copied;
+}
+
+// On a shared file system this is also where a shard that another host wrote must be visible.
+void check_present(const std::string& temporary, const std::vector<ShardRecord>& shards) {
+  for (const ShardRecord& shard : shards) {
+    const std::string path = temporary + "/" + shard.file;
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0) fail_io(path, "find the shard", errno);
+    if (status.st_size != shard.bytes) {
+      fail(ExitCode::kIo, "{}: has {} bytes where its writer counted {}: check the file system",
+           path, status.st_size, shard.bytes);
+    }
+  }
+}
+
+Manifest make_manifest(const std::vector<StateTensor>& tensors,
+                       const std::vector<ShardRecord>& shards, const CheckpointMeta& meta) {
+  Manifest manifest;
+  manifest.meta = meta;
+  manifest.tensors = tensors;
+  manifest.digest = state_digest(tensors, shards, meta);
+  std::vector<std::vector<RowRange>> ranges;
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    CHECK(shards[i].file == shard_file_name(static_cast<int>(i), static_cast<int>(shards.size())),
+          "shard {} is {}", i, shards[i].file);
+    manifest.shards.push_back(
+        {{shards[i].file, shards[i].bytes, shards[i].sha256}, shards[i].ranges});
+    ranges.push_back(shards[i].ranges);
+  }
+  const auto error = coverage_error(tensors, ranges);
+  CHECK(!error, "{}", *error);
+  return manifest;
+}
+
+// Puts the new directory in the place of one that is there already. The old one stays complete
+// until the new one has its name.
+void replace_step(const FileSystem& files, const std::string& checkpoints,
+                  const std::string& temporary, std::int64_t step) {
+  const std::string final_path = checkpoints + "/" + step_name(step);
+  int error = files.exchange(temporary, final_path);
+  std::string old_path = temporary;
+  if (error == EINVAL || error == ENOSYS || error == EOPNOTSUPP) {
+    // No atomic swap here: a crash between the two renames is mended by remove_temporaries.
+    old_path = checkpoints + "/" + leftover_name(Leftover::kOld, step);
+    error = files.rename(final_path, old_path);
+    if (error == 0) {
+      error = files.rename(temporary, final_path);
+      if (error != 0) files.rename(old_path, final_path);
+    }
+  }
+  if (error != 0) fail_io(final_path, "replace the checkpoint", error);
+  sync_directory(files, checkpoints);
+  discard(files, checkpoints, {std::filesystem::path(old_path).filename()});
+}
+
+}  // namespace
+
+ShardRecord write_shard(const FileSystem& files, const std::string& directory, int shard,
+                        int shards, const std::vector<StateTensor>& tensors,
+                        const std::vector<RowRange>& ranges, const RowSource& source,
+                        const CheckpointMeta& meta) {
+  check_shard_arguments(shard, shards, tensors, ranges);
+  const std::string path = directory + "/" + shard_file_name(shard, shards);
+  return write_shard_file(path, shard, shards, tensors, ranges, source, meta.step, files);
+}
+
+std::string make_temporary_checkpoint(const FileSystem& files, const std::string& checkpoints,
+                                      std::int64_t step) {
+  make_directories(checkpoints, files);
+  std::string path;
+  int error = EEXIST;
+  for (int attempt = 0; attempt < kAttempts && error == EEXIST; ++attempt) {
+    path = checkpoints + "/" + leftover_name(Leftover::kTemporary, step);
+    error = files.make_directory(path);
+  }
+  if (error != 0) fail_io(path, "create the directory", error);
+  return path;
+}
+
+std::string publish_checkpoint(const FileSystem& files, const std::string& checkpoints,
+                               const std::string& temporary,
+                               const std::vector<StateTensor>& tensors,
+                               const std::vector<ShardRecord>& shards, const CheckpointMeta& meta,
+                               const std::string& tokenizer_files) {
+  Manifest manifest = make_manifest(tensors, shards, meta);
+  check_present(temporary, shards);
+  manifest.tokenizer = copy_tokenizer(files, temporary, tokenizer_files);
+  atomic_write_file(temporary + "/" + std::string(kManifestName), manifest_text(manifest), files);
+
+  const std::string name = step_name(meta.step);
+  const std::string final_path = checkpoints + "/" + name;
+  struct stat status {};
+  if (::lstat(final_path.c_str(), &status) == 0) {
+    replace_step(files, checkpoints, temporary, meta.step);
+  } else {
+    if (const int error = files.rename(temporary, final_path); error != 0) {
+      fail_io(final_path, "publish the checkpoint", error);
+    }
+    sync_directory(files, checkpoints);
+  }
+  atomic_write_file(checkpoints + "/latest", name + "\n", files);
+  return final_path;
+}
+
+ShardRecord write_shard(const std::string& directory, int shard, int shards,
+                        const std::vector<StateTensor>& tensors,
+                        const std::vector<RowRange>& ranges, const RowSource& source,
+                        const CheckpointMeta& meta) {
+  return write_shard(FileSystem(), directory, shard, shards, tensors, ranges, source, meta);
+}
+
+std::string make_temporary_checkpoint(const std::string& checkpoints, std::int64_t step) {
+  return make_temporary_checkpoint(FileSystem(), checkpoints, step);
+}
+
+std::string publish_checkpoint(const std::string& checkpoints, const std::string& temporary,
+                               const std::vector<StateTensor>& tensors,
+                               const std::vector<ShardRecord>& shards, const CheckpointMeta& meta,
+                               const std::string& tokenizer_files) {
+  return publish_checkpoint(FileSystem(), checkpoints, temporary, tensors, shards, meta,
+                            tokenizer_files);
+}
+
+}  // namespace lockstep

@@ -1,0 +1,90 @@
+// Named parameters over flat buffers: fp32 masters, fp32 gradients and the compute-dtype weights
+// that layers read. The flat order is the order in which backward completes the gradients, so that
+// buckets, optimizer ranges and checkpoint parts are ranges of it and nothing is copied in or out.
+// Identity is by name, never by position.
+#pragma once
+
+#include "device/arena.h"
+#include "kernels/table.h"
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace lockstep {
+
+enum class Init { kZeros, kOnes, kNormal };
+
+struct Parameter {
+  std::string name;  // as in Hugging Face's state dict
+  Shape shape;       // logical: no padding
+  bool decay = false;  // weight decay applies (matrices)
+  Init init = Init::kZeros;
+  float init_std = 0.0f;
+  std::int64_t padded_rows = 0;  // rows in device buffers, >= shape[0]
+  std::int64_t offset = 0;       // first element in the flat buffers
+  std::int64_t count() const { return shape.count(); }
+  std::int64_t padded_count() const { return padded_rows * (count() / shape[0]); }
+  std::int64_t end() const { return offset + padded_count(); }
+};
+
+class ParameterSet {
+ public:
+  // Appends a parameter; returns its index. `joined`: lies directly behind the previous one, so
+  // that group_weight() can present both as one matrix.
+  std::size_t add(Parameter parameter, bool joined = false);
+
+  // Allocates the flat buffers. Without `training` only weights exist (masters when fp32).
+  void allocate(Arena& arena, DType compute, bool training);
+
+  const std::vector<Parameter>& all() const { return parameters_; }
+  const Parameter& operator[](std::size_t index) const { return parameters_[index]; }
+  std::size_t find(const std::string& name) const;  // CHECKs that it exists
+  std::int64_t logical_count() const;
+  std::int64_t flat_count() const { return flat_count_; }  // padding included
+  DType compute_dtype() const { return compute_; }
+
+  // Flat buffers; weights() is masters() when the compute dtype is fp32.
+  const Tensor& masters() const { return masters_; }
+  const Tensor& grads() const { return grads_; }
+  const Tensor& weights() const { return weights_; }
+
+  // One parameter, padded shape: 1-D stays 1-D, else (padded_rows, cols).
+  Tensor weight(std::size_t index) const { return view(weights_, index); }
+  Tensor grad(std::size_t index) const { return view(grads_, index); }
+  // `n` joined parameters as one (sum of rows, cols) matrix, or one longer vector.
+  Tensor group_weight(std::size_t first, std::size_t n) const { return group(weights_, first, n); }
+  Tensor group_grad(std::size_t first, std::size_t n) const { return group(grads_, first, n); }
+
+  // Draws the initial values on the host, by name and seed, and uploads them (masters and weights).
+  // Complete on return. `threads` only changes the speed.
+  void initialize(std::uint64_t seed, int threads, Stream& stream);
+  // One parameter's initial values, as initialize() draws them.
+  static void draw(const Parameter& parameter, std::uint64_t seed, std::int64_t first,
+                   std::span<float> out);
+  // Rounds every master into weights (nothing to do in fp32).
+  void refresh_weights(Stream& stream);
+
+  // The pieces that grad_norm and adamw work on: all parameters, padding left out, cut at chunks of
+  // 1 Mi elements of the logical gradient. segment_names[s] is the tensor that segment s is part of.
+  struct Work {
+    std::vector<WorkItem> items;
+    std::vector<std::size_t> segment_parameter;
+  };
+  Work work() const;
+
+ private:
+  Tensor view(const Tensor& flat, std::size_t index) const { return group(flat, index, 1); }
+  Tensor group(const Tensor& flat, std::size_t first, std::size_t n) const;
+
+  std::vector<Parameter> parameters_;
+  std::int64_t flat_count_ = 0;
+  DType compute_ = DType::kF32;
+  Tensor masters_;  // (flat) fp32
+  Tensor grads_;    // (flat) fp32
+  Tensor weights_;  // (flat) compute dtype
+};
+
+}  // namespace lockstep

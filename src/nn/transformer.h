@@ -1,0 +1,110 @@
+// The transformer: GPT-2, Llama or Qwen2 by configuration, with explicit forward and backward over
+// buffers that are planned once. Asynchronous: every method only enqueues on the stream.
+//
+// Legend: B micro-batch, T sequence, N = B*T, C hidden, W = (H + 2G) * D packed qkv width, F ffn,
+// V vocabulary, Vp padded. Layer: x -> norm1 -> qkv -> rope -> attention -> out + x = mid
+//                                  -> norm2 -> up, activation, down + mid = next x.
+#pragma once
+
+#include "nn/model.h"
+
+#include <string>
+#include <vector>
+
+namespace lockstep {
+
+class Transformer final : public Model {
+ public:
+  Transformer(const ModelConfig& config, const ModelPlan& plan, Arena& arena,
+              ScratchBytes scratch_bytes);
+
+  const ModelConfig& config() const override { return config_; }
+  ParameterSet& parameters() override { return parameters_; }
+  const Tensor& scratch() const override { return scratch_; }
+  void forward_backward(const Tensor& tokens, const Tensor& targets, const StepState* state,
+                        const Tensor& totals, const GradientReady& ready,
+                        Stream& stream) override;
+  void evaluate(const Tensor& tokens, const Tensor& targets, const Tensor& totals,
+                Stream& stream) override;
+  Tensor append(const Tensor& tokens, std::int64_t position, Stream& stream) override;
+
+ private:
+  // Parameter indices of one layer; -1 where the architecture has none.
+  struct Layer {
+    std::int64_t norm1, norm1_bias, qkv, qkv_bias, out, out_bias;
+    std::int64_t norm2, norm2_bias, up, up_bias, down, down_bias;
+  };
+  // What forward keeps of one layer.
+  struct Activations {
+    Tensor norm1, mean1, rstd1;  // (N, C), (N), (N)
+    Tensor qkv;                  // (N, W)
+    Tensor attention, lse;       // (N, H*D), (B, H, T)
+    Tensor mid;                  // (N, C)
+    Tensor norm2, mean2, rstd2;  // (N, C), (N), (N)
+    Tensor up;                   // (N, F) before GELU, or (N, 2F) gate and up
+    Tensor act;                  // (N, F)
+  };
+
+  void declare_parameters();
+  void declare_layer(std::int64_t index);
+  std::int64_t declare(const std::string& name, Shape shape, Init init, float std = 0.0f,
+                       bool joined = false);
+  void declare_norm(const std::string& name, std::int64_t& weight, std::int64_t& bias);
+  void plan_buffers(Arena& arena);
+  Activations plan_layer(Arena& arena, const std::string& prefix);
+  void build_rope_table(Arena& arena);
+  ScratchQuery scratch_query() const;
+
+  // How many joined parameters form the matrix (q, k, v and gate, up are separate by name).
+  std::size_t qkv_parts() const { return config_.learned_positions() ? 1 : 3; }
+  std::size_t up_parts() const { return config_.gated_mlp() ? 2 : 1; }
+
+  AttentionShape attention_shape() const;
+  Tensor optional_weight(std::int64_t index) const;
+  void forward(const Tensor& tokens, Stream& stream);
+  void embed(const Tensor& tokens, const Tensor& out, std::int64_t seq_len, std::int64_t position,
+             Stream& stream);
+  void forward_layer(std::size_t index, Stream& stream);
+  void attention_block(const Layer& layer, Activations& act, Stream& stream);
+  void mlp_block(const Layer& layer, const Activations& act, const Tensor& out, Stream& stream);
+  void normalize(const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
+                 std::int64_t weight, std::int64_t bias, Stream& stream);
+  void head(const Tensor& targets, const StepState* state, bool backward, Stream& stream);
+  void backward(const Tensor& tokens, const GradientReady& ready, Stream& stream);
+  void backward_layer(std::size_t index, Stream& stream);
+  void backward_mlp(const Layer& layer, const Activations& act, Stream& stream);
+  void backward_attention(const Layer& layer, const Activations& act, Stream& stream);
+  void backward_norm(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& mean,
+                     const Tensor& rstd, std::int64_t weight, std::int64_t bias,
+                     const Tensor& residual_grad, Stream& stream);
+  void append_layer(std::size_t index, const Tensor& x, std::int64_t position, Stream& stream);
+  Tensor residual(std::size_t layer) const;
+  const Activations& activations(std::size_t layer) const;
+
+  ModelConfig config_;
+  ModelPlan plan_;
+  std::int64_t rows_;  // N
+  ParameterSet parameters_;
+  std::vector<Layer> layers_;
+  std::int64_t token_embedding_ = -1;
+  std::int64_t position_embedding_ = -1;
+  std::int64_t final_norm_ = -1;
+  std::int64_t final_norm_bias_ = -1;
+  std::int64_t head_ = -1;  // the token embedding when tied
+
+  std::vector<Tensor> residual_;  // (N, C) each: x of layer l; one, reused, in inference
+  std::vector<Activations> activations_;
+  Tensor final_, final_mean_, final_rstd_;  // (N, C), (N), (N)
+  Tensor logits_;                           // (N / chunks, Vp)
+  std::int64_t chunks_ = 1;
+  Tensor losses_;   // (N) fp32
+  Tensor correct_;  // (N) uint8
+  Tensor rope_table_;
+  std::vector<float> rope_values_;  // host copy, uploaded on first use
+  bool rope_uploaded_ = false;
+  Tensor dx_, dnorm_, dqkv_, dattention_, dup_, dact_;  // backward's shared buffers
+  std::vector<Tensor> cache_;                           // (cache_tokens, 2*G*D): k | v per layer
+  Tensor scratch_;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,104 @@
+// The configuration of a run, one struct per section, each key beside its default.
+// src/app/config.cpp registers every key once (option, TOML key, dump, resume difference).
+#pragma once
+
+#include "nn/model_config.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace lockstep {
+
+struct RunOptions {
+  std::string dir;   // default runs/NAME
+  std::string name;  // default: the config's stem
+  std::uint64_t seed = 1234;
+  std::string device = "auto";  // auto | cpu | cuda
+  bool deterministic = false;
+  int threads = 0;  // 0: this node's cores / local ranks
+};
+
+struct DataOptions {
+  std::vector<std::string> train;
+  std::vector<std::string> val;
+  std::string tokenizer;  // "" takes the one beside the data
+  bool allow_change = false;
+};
+
+struct TrainOptions {
+  std::int64_t steps = 0;  // exactly one of steps and epochs
+  double epochs = 0.0;
+  std::int64_t micro_batch_size = 1;
+  std::int64_t global_batch_size = 0;  // sequences; 0: micro_batch_size * world size
+  bool overfit_batch = false;
+  std::int64_t max_skips = 20;
+  std::string time_limit_minutes;  // "", a number, or auto
+};
+
+struct OptimizerOptions {
+  std::string name = "adamw";
+  double lr = 3e-4;
+  std::string schedule = "cosine";  // cosine | linear | constant | wsd
+  std::int64_t warmup_steps = 0;
+  std::int64_t decay_steps = 0;
+  double final_lr_fraction = 0.0;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0.1;
+  double clip_grad = 1.0;  // 0: off
+};
+
+struct PrecisionOptions {
+  std::string dtype = "fp32";  // fp32 | bf16 | fp16
+  bool tf32 = false;
+  std::string loss_scale = "dynamic";  // dynamic | a number; fp16 only
+  double initial_loss_scale = 65536.0;
+  std::int64_t growth_interval = 2000;
+  double min_loss_scale = 1.0;
+};
+
+struct CommOptions {
+  std::string backend = "auto";  // auto | self | mpi | nccl
+  double bucket_mib = 25.0;
+  bool overlap = true;
+  double timeout_seconds = 600.0;
+  bool share_gpu = false;
+};
+
+struct MemoryOptions {
+  std::int64_t lm_head_chunks = 0;  // 0: as many as keep the logits of a chunk under 1 GiB
+};
+
+struct CheckpointOptions {
+  std::int64_t interval = 0;  // steps; 0: only at the end and on a stop
+  std::int64_t keep_last = 3;
+  std::int64_t keep_every = 0;
+  std::string resume = "auto";  // auto | none | PATH
+};
+
+struct EvalOptions {
+  std::int64_t interval = 0;  // steps; 0: never during training
+  std::int64_t batches = 0;   // global batches; 0: all
+};
+
+struct LogOptions {
+  std::int64_t interval = 10;  // steps
+};
+
+struct Options {
+  RunOptions run;
+  ModelConfig model;
+  DataOptions data;
+  TrainOptions train;
+  OptimizerOptions optimizer;
+  PrecisionOptions precision;
+  CommOptions comm;
+  MemoryOptions memory;
+  CheckpointOptions checkpoint;
+  EvalOptions eval;
+  LogOptions log;
+};
+
+}  // namespace lockstep

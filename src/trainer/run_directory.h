@@ -1,0 +1,109 @@
+// The run directory: config.toml, metrics.jsonl, events.jsonl, train.log, failure.json, lock and
+// checkpoints/. Rank 0 writes everything except failure.json, which the first failing rank creates.
+// Writing metrics or events never stops a run: a full disk is reported once and writing is retried.
+#pragma once
+
+#include "core/log.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace lockstep {
+
+// One logged training step. Absent or non-finite values are written as null.
+struct MetricsRow {
+  std::int64_t step = 0;
+  std::int64_t updates = 0;
+  std::int64_t tokens = 0;  // cumulative
+  double loss = 0.0;        // global, of this step
+  double lr = 0.0;
+  double grad_norm = 0.0;  // before clipping
+  double loss_scale = 1.0;
+  std::int64_t skipped = 0;  // cumulative
+  double step_ms = 0.0;      // means since the last row, as the next two
+  std::optional<double> comm_exposed_ms;
+  std::optional<double> data_wait_ms;
+  double tokens_per_second = 0.0;  // all ranks
+  std::optional<double> mfu;       // fraction of the dense peak printed at start
+  std::optional<double> memory_peak_bytes;
+};
+
+struct ValidationRow {
+  std::int64_t step = 0;
+  std::int64_t tokens = 0;
+  double val_loss = 0.0;
+  double val_accuracy = 0.0;
+};
+
+// The step line of the terminal and train.log, the same values as the row.
+std::string step_line(const MetricsRow& row, std::int64_t total_steps, double eta_seconds);
+
+// What failed, for failure.json.
+struct FailureRecord {
+  int exit_code = 70;
+  int rank = 0;
+  std::string host;
+  std::int64_t pid = 0;
+  std::int64_t step = 0;
+  std::string phase;  // "setup", "train", "evaluate", "checkpoint", ...
+  std::string message;
+  std::string newest_checkpoint;
+  std::string next_command;
+};
+// Creates RUN/failure.json if it is not there yet (first failure wins). Safe from any thread and
+// any rank; never throws.
+void record_failure(const std::string& run_directory, const FailureRecord& record) noexcept;
+std::optional<FailureRecord> read_failure(const std::string& run_directory);
+
+// Only rank 0 constructs one.
+class RunDirectory {
+ public:
+  // Makes the directory and takes the lock. A lock whose process is gone, or (other host) whose
+  // heartbeat is older than two minutes, is taken over and reported through `log`. Throws
+  // UserError: kConfig if another live trainer holds it (naming host and pid), kIo if the directory
+  // cannot be made or written (naming the path and errno).
+  RunDirectory(const std::string& path, Log& log);
+  ~RunDirectory();  // releases the lock
+  RunDirectory(const RunDirectory&) = delete;
+  RunDirectory& operator=(const RunDirectory&) = delete;
+
+  const std::string& path() const;
+  std::string checkpoints() const;  // RUN/checkpoints
+
+  void write_config(const std::string& toml);
+  // A resumed run: removes failure.json and cuts metrics rows of steps after `step` (atomically), so
+  // that a step never appears twice. A last line torn by a crash is dropped.
+  void begin(std::int64_t step);
+  void append(const MetricsRow& row);
+  void append(const ValidationRow& row);
+  // Appends {"event": kind, time, step, job, host, ...details}; details_json is a JSON object or "".
+  void event(const std::string& kind, std::int64_t step, const std::string& details_json);
+  // Rows and events so far are on disk when this returns; throws UserError(kIo).
+  void sync();
+  // Refreshes the lock's heartbeat; call often, it writes at most every ten seconds.
+  void heartbeat();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// ISO 8601 in UTC, with milliseconds: 2025-01-31T12:00:00.123Z.
+std::string utc_now();
+// SLURM_JOB_ID (with array task), else "".
+std::string job_id();
+
+// What `lockstep inspect RUN` reports, from the files alone.
+struct RunState {
+  std::string state;  // "running", "finished", "stopped", "failed", "dead" (no process, no record), "empty"
+  std::string cause;
+  std::int64_t step = 0;
+  std::string newest_checkpoint;  // newest with a valid manifest, or ""
+  std::string next_command;
+};
+RunState inspect_run(const std::string& run_directory);
+
+}  // namespace lockstep

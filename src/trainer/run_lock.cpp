@@ -1,0 +1,280 @@
+// Taking, keeping and losing the lock of a run directory. A lock appears with its whole content
+// (publish_new_file) and is taken over by renaming it away and looking at what was caught, so that of
+// two starters one wins, whatever the timing.
+#include "trainer/run_lock.h"
+
+#include "core/error.h"
+#include "trainer/run_directory.h"
+#include "trainer/run_files.h"
+
+#include <nlohmann/json.hpp>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+namespace lockstep {
+namespace {
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  if (::gethostname(name.data(), name.size() - 1) != 0) return "unknown";
+  return name.data();
+}
+
+// A file of /proc may vanish between open and read; then it reads as empty.
+std::string first_line(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+// Two processes with the same answer see each other's pids.
+std::string machine_id() {
+  const std::string boot = first_line("/proc/sys/kernel/random/boot_id");
+  std::array<char, 128> name{};
+  if (::readlink("/proc/self/ns/pid", name.data(), name.size() - 1) < 0) return {};
+  return boot.empty() ? "" : boot + " " + name.data();
+}
+
+// State letter and start time of a process; '\0' if there is none.
+struct ProcessStatus {
+  char state = '\0';
+  std::uint64_t start_ticks = 0;
+};
+ProcessStatus process_status(std::int64_t pid) {
+  const std::string text = first_line("/proc/" + std::to_string(pid) + "/stat");
+  // The second field, the name in parentheses, may hold anything; the others are plain.
+  const std::size_t name_end = text.rfind(')');
+  if (name_end == std::string::npos) return {};
+  std::istringstream fields(text.substr(name_end + 1));
+  ProcessStatus status;
+  std::string skipped;
+  fields >> status.state;
+  for (int field = 4; field < 22; ++field) fields >> skipped;
+  fields >> status.start_ticks;
+  return status;
+}
+
+LockHolder this_process() {
+  LockHolder self;
+  self.host = host_name();
+  self.machine = machine_id();
+  self.pid = ::getpid();
+  self.start_ticks = process_status(self.pid).start_ticks;
+  self.job = job_id();
+  return self;
+}
+
+std::string lock_text(const LockHolder& holder) {
+  nlohmann::ordered_json json;
+  json["host"] = holder.host;
+  json["pid"] = holder.pid;
+  json["start_ticks"] = holder.start_ticks;
+  json["job"] = holder.job;
+  json["machine"] = holder.machine;
+  json["heartbeat"] = utc_now();  // always as long, so that a heartbeat overwrites it in place
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+LockHolder parse_lock(const std::string& text) {
+  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  LockHolder holder;
+  if (!json.is_object()) return holder;
+  try {
+    holder.host = json.at("host").get<std::string>();
+    holder.machine = json.at("machine").get<std::string>();
+    holder.pid = json.at("pid").get<std::int64_t>();
+    holder.start_ticks = json.at("start_ticks").get<std::uint64_t>();
+    holder.job = json.at("job").get<std::string>();
+    holder.heartbeat = json.at("heartbeat").get<std::string>();
+  } catch (const nlohmann::json::exception&) {
+    return LockHolder{};
+  }
+  return holder;
+}
+
+double seconds_of(const timespec& time) {
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
+// By the file system's own clock (a file written now tells it): hosts' clocks may differ.
+double age_by_file_system(const std::string& path) {
+  const std::string probe = path + ".clock." + std::to_string(::getpid());
+  struct stat now {}, then {};
+  const Descriptor file(::open(probe.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640));
+  const bool known = file && ::futimens(file.get(), nullptr) == 0 &&
+                     ::fstat(file.get(), &now) == 0 && ::stat(path.c_str(), &then) == 0;
+  ::unlink(probe.c_str());
+  return known ? seconds_of(now.st_mtim) - seconds_of(then.st_mtim) : 0.0;
+}
+
+// Keeps other starters of this run out while the lock changes hands, where the file system has
+// flock; elsewhere renaming alone decides.
+class StarterGate {
+ public:
+  StarterGate(const std::string& folder, bool use_flock)
+      : folder_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    for (int attempt = 0; use_flock && folder_ && attempt < 200; ++attempt) {
+      held_ = ::flock(folder_.get(), LOCK_EX | LOCK_NB) == 0;
+      if (held_ || errno != EWOULDBLOCK) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
+  bool held() const { return held_; }
+
+ private:
+  Descriptor folder_;
+  bool held_ = false;
+};
+
+// Leftovers of starters that were killed between two system calls.
+void remove_old_temporaries(const std::string& lock) {
+  const std::filesystem::path path(lock);
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(path.parent_path(), ignored)) {
+    const bool ours = entry.path().filename().string().starts_with("lock.");
+    if (ours && file_age(entry.path()) > kLockStaleSeconds) {
+      std::filesystem::remove(entry.path(), ignored);
+    }
+  }
+}
+
+}  // namespace
+
+std::optional<LockHolder> read_lock(const std::string& path) {
+  const auto text = read_text_file(path);
+  if (!text) return std::nullopt;
+  return parse_lock(*text);
+}
+
+bool is_alive(const LockHolder& holder, double age_seconds) {
+  const std::string machine = machine_id();
+  const bool same_machine =
+      holder.pid > 0 && holder.host == host_name() && holder.machine == machine;
+  if (!same_machine) return age_seconds < kLockStaleSeconds;
+  const ProcessStatus status = process_status(holder.pid);
+  if (machine.empty()) return ::kill(static_cast<pid_t>(holder.pid), 0) == 0 || errno == EPERM;
+  const bool gone = status.state == '\0' || status.state == 'Z' || status.state == 'X';
+  return !gone && status.start_ticks == holder.start_ticks;
+}
+
+double file_age(const std::string& path) {
+  struct stat status {};
+  timespec now{};
+  if (::stat(path.c_str(), &status) != 0 || ::clock_gettime(CLOCK_REALTIME, &now) != 0) return 0.0;
+  return seconds_of(now) - seconds_of(status.st_mtim);
+}
+
+std::string describe(const LockHolder& holder) {
+  if (holder.pid == 0) return "an unreadable lock";
+  const std::string job = holder.job.empty() ? "" : fmt::format(" (job {})", holder.job);
+  return fmt::format("pid {} on {}{}", holder.pid, holder.host, job);
+}
+
+RunLock::RunLock(const std::string& run_directory, Log& log, const LockSettings& settings)
+    : path_(run_directory + "/lock"),
+      log_(log),
+      settings_(settings),
+      self_(this_process()) {
+  const StarterGate gate(run_directory, settings.use_flock);
+  take(gate.held());
+  remove_old_temporaries(path_);
+}
+
+// `alone`: no other starter acts before this returns. Otherwise one that judged the old lock may
+// still rename the new one away, so the lock counts only when it has outlived such starters.
+void RunLock::take(bool alone) {
+  constexpr int kAttempts = 100;  // each one lost to another starter that was faster
+  constexpr auto kSettle = std::chrono::milliseconds(300);
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    if (publish()) {
+      if (!alone) std::this_thread::sleep_for(kSettle);
+      if (owns_path()) return;
+    }
+    const auto seen = read_text_file(path_);
+    if (!seen) continue;
+    const LockHolder holder = parse_lock(*seen);
+    const double age = age_by_file_system(path_);
+    if (is_alive(holder, age)) {
+      fail(ExitCode::kConfig,
+           "{}: another trainer holds this run directory: {}, heartbeat {:.0f} s ago; stop it, or "
+           "choose another --run.dir (a trainer that was killed on another host is taken over "
+           "{:.0f} s after its last heartbeat)",
+           path_, describe(holder), age, kLockStaleSeconds);
+    }
+    if (set_stale_aside(*seen, holder)) continue;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  fail(ExitCode::kConfig, "{}: other trainers keep taking this lock; choose another --run.dir",
+       path_);
+}
+
+// Renames the lock away and looks at what was caught: if it is not what was judged stale, another
+// starter was faster, and its lock is put back.
+bool RunLock::set_stale_aside(const std::string& seen, const LockHolder& holder) {
+  const std::string aside = path_ + ".stale." + self_.host + "." + std::to_string(self_.pid);
+  if (std::rename(path_.c_str(), aside.c_str()) != 0) return false;
+  const bool caught = read_text_file(aside) == seen;
+  if (!caught) ::link(aside.c_str(), path_.c_str());
+  ::unlink(aside.c_str());
+  if (caught) {
+    log_.warn("{}: taken over from {}, which is gone (last heartbeat {})", path_, describe(holder),
+              holder.heartbeat.empty() ? "unknown" : holder.heartbeat);
+  }
+  return caught;
+}
+
+// True if the lock was free and is now ours; keeps it open to know it again.
+bool RunLock::publish() {
+  const std::string text = lock_text(self_);
+  if (!publish_new_file(path_, text)) return false;
+  last_beat_ = std::chrono::steady_clock::now();
+  file_ = Descriptor(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
+  if (!file_ && errno != ENOENT) fail_io(path_, "open for writing", errno);
+  std::string found(text.size(), '\0');
+  return file_ && ::pread(file_.get(), found.data(), found.size(), 0) > 0 && found == text;
+}
+
+bool RunLock::owns_path() const {
+  struct stat own {}, present {};
+  return file_ && ::fstat(file_.get(), &own) == 0 &&
+         ::stat(path_.c_str(), &present) == 0 && own.st_ino == present.st_ino &&
+         own.st_dev == present.st_dev;
+}
+
+void RunLock::heartbeat() {
+  const auto now = std::chrono::steady_clock::now();
+  if (now - last_beat_ < std::chrono::duration<double>(settings_.heartbeat_seconds)) return;
+  last_beat_ = now;
+  if (!owns_path()) {
+    const auto other = read_lock(path_);
+    if (other || !publish()) {
+      fail(ExitCode::kConfig, "{}: taken over by {}; two trainers must not share a run directory",
+           path_, other ? describe(*other) : "another trainer");
+    }
+    log_.warn("{}: was removed while training; it is there again", path_);
+  }
+  // A failed write does not matter as long as the modification time moves.
+  const std::string text = lock_text(self_);
+  const auto written = ::pwrite(file_.get(), text.data(), text.size(), 0);
+  if (written != static_cast<ssize_t>(text.size())) ::futimens(file_.get(), nullptr);
+}
+
+RunLock::~RunLock() {
+  if (owns_path()) ::unlink(path_.c_str());
+}
+
+}  // namespace lockstep

@@ -1,0 +1,267 @@
+// The training loop, on one screen, and what happens between steps.
+#include "trainer/trainer.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+namespace lockstep {
+namespace {
+
+constexpr int kStagingSlots = 4;
+constexpr std::int64_t kMaxFailedSaves = 3;
+
+ModelPlan model_plan(const Options& options) {
+  ModelPlan plan;
+  plan.dtype = compute_dtype(options.precision);
+  plan.batch = options.train.micro_batch_size;
+  plan.seq_len = options.model.seq_len;
+  plan.head_chunks = options.memory.lm_head_chunks;
+  return plan;
+}
+
+}  // namespace
+
+Trainer::Trainer(const TrainerInputs& inputs)
+    : in_(inputs),
+      options_(inputs.options),
+      arena_(inputs.device),
+      stream_(inputs.device, "compute"),
+      model_(make_model(options_.model, model_plan(options_), arena_,
+                        &inputs.device.kernels().scratch_bytes)),
+      state_(*model_, options_, inputs.steps, inputs.world.rank(), inputs.world.size(), arena_,
+             stream_),
+      buckets_(model_->parameters().grads(),
+               static_cast<std::int64_t>(options_.comm.bucket_mib * 1048576.0),
+               options_.comm.overlap, inputs.communicator, inputs.device),
+      batch_(allocate_batch_buffers(
+          arena_, options_.train.micro_batch_size * options_.model.seq_len)),
+      snapshots_(state_, inputs.world, inputs.checkpoints, inputs.tokenizer_directory,
+                 options_.checkpoint, inputs.log),
+      staging_(inputs.device, kStagingSlots * 2 * batch_.tokens.bytes()) {
+  for (int slot = 0; slot < kStagingSlots; ++slot) staged_.emplace_back(inputs.device);
+  if (in_.val_data != nullptr) {
+    evaluator_.emplace(arena_, inputs.device, options_.train.micro_batch_size,
+                       options_.model.seq_len);
+  }
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::initialize() {
+  model_->parameters().initialize(options_.run.seed, std::max(1, options_.run.threads), stream_);
+}
+
+void Trainer::restore(CheckpointReader& reader) {
+  snapshots_.restore(reader, stream_);
+  const CheckpointMeta& meta = reader.meta();
+  step_ = saved_step_ = evaluated_step_ = meta.step;
+  tokens_ = meta.tokens;
+  samples_ = meta.data_counter;
+  best_val_loss_ = meta.best_val_loss;
+}
+
+ExitCode Trainer::run() {
+  TrainLoader loader(in_.train_data, {.micro_batch = options_.train.micro_batch_size,
+                                      .accumulation = in_.accumulation,
+                                      .rank = in_.world.rank(),
+                                      .world = in_.world.size(),
+                                      .first_sample = samples_,
+                                      .overfit = options_.train.overfit_batch});
+  phase_ = "train";
+  clock_.start(step_, loader.wait_ms());
+  while (step_ < in_.steps && !stop_) {
+    train_step(loader);
+    if (state_.unread() > 1) read_report(loader.wait_ms());  // of the step before
+    const bool last = step_ == in_.steps;
+    const bool evaluates = evaluator_ && (due(options_.eval.interval) || last);
+    const bool saves = due(options_.checkpoint.interval) && !last;
+    if (evaluates || saves || last) drain(loader.wait_ms());
+    if (evaluates) evaluate();
+    if (saves) save("interval", /*required=*/false);
+    if (evaluates || saves) clock_.start(step_, loader.wait_ms());
+    if (in_.directory != nullptr) in_.directory->heartbeat();
+    if (in_.watchdog != nullptr) in_.watchdog->progress();
+  }
+  drain(loader.wait_ms());
+  const bool finished = step_ >= in_.steps;
+  save(finished ? "finished" : "stopped", /*required=*/true);
+  return finished ? ExitCode::kDone : ExitCode::kStopped;
+}
+
+void Trainer::train_step(TrainLoader& loader) {
+  state_.begin_step(stream_);
+  for (std::int64_t micro = 0; micro < in_.accumulation; ++micro) {
+    upload(loader.next());
+    GradientReady ready;
+    if (micro + 1 == in_.accumulation) {
+      ready = [this](std::int64_t begin, std::int64_t end) { buckets_.add(begin, end, stream_); };
+    }
+    model_->forward_backward(batch_.tokens, batch_.targets, state_.step_state(), state_.totals(),
+                             ready, stream_);
+  }
+  buckets_.finalize(stream_);
+  ++step_;
+  samples_ += in_.accumulation * options_.train.micro_batch_size * in_.world.size();
+  tokens_ += tokens_per_step();
+  state_.end_step(step_, wants_to_stop(), in_.communicator, stream_);
+  in_.communicator.check_async_error();
+}
+
+void Trainer::upload(const Batch& batch) {
+  const auto slot = static_cast<std::size_t>(uploads_++ % kStagingSlots);
+  if (uploads_ > kStagingSlots) staged_[slot].synchronize();
+  const std::size_t bytes = batch_.tokens.bytes();
+  auto* staged = staging_.as<std::byte>() + slot * 2 * bytes;
+  std::memcpy(staged, batch.inputs.data(), bytes);
+  std::memcpy(staged + bytes, batch.targets.data(), bytes);
+  stream_.copy(batch_.tokens.data, staged, bytes);
+  stream_.copy(batch_.targets.data, staged + bytes, bytes);
+  staged_[slot].record(stream_);
+}
+
+std::int64_t Trainer::tokens_per_step() const {
+  return in_.accumulation * in_.world.size() * batch_.tokens.count();
+}
+
+// A vote; the ranks decide together, with the sums of the step. Time is rank 0's to watch: there
+// must be room for two more steps and a save.
+bool Trainer::wants_to_stop() const {
+  if (in_.stop_requested && in_.stop_requested()) return true;
+  if (in_.time_limit_seconds <= 0.0 || in_.world.rank() != 0) return false;
+  const double alive = in_.seconds_since_start + clock_.seconds_alive();
+  const double needed = 2.0 * save_seconds_ + 3.0 * clock_.last_step_ms() / 1000.0 + 5.0;
+  return alive + needed >= in_.time_limit_seconds;
+}
+
+void Trainer::read_report(double data_wait_ms) {
+  const StepReport report = state_.read();
+  clock_.add_exposed(buckets_.exposed_ms());
+  if (report.state.finite == 0) on_skip(report);
+  if (report.stop) stop_ = true;
+  const std::int64_t interval = options_.log.interval;
+  const bool logged = interval > 0 && report.step % interval == 0;
+  if (logged || report.step == in_.steps) log_row(report, data_wait_ms);
+}
+
+void Trainer::drain(double data_wait_ms) {
+  while (state_.unread() > 0) read_report(data_wait_ms);
+}
+
+void Trainer::on_skip(const StepReport& report) {
+  const std::string cause = report.bad_parameter.empty()
+                                ? std::string("no target counted")
+                                : "gradient of " + report.bad_parameter + " is not finite";
+  in_.log.info("step {} skipped: {}; loss scale is now {}", report.step, cause,
+               report.state.loss_scale);
+  if (in_.directory != nullptr) {
+    in_.directory->event("skip", report.step,
+                         nlohmann::json({{"cause", cause},
+                                         {"loss_scale", report.state.loss_scale}})
+                             .dump());
+  }
+  if (report.state.skips_in_row < options_.train.max_skips) return;
+  fail(ExitCode::kInternal,
+       "{} steps in a row were skipped, last because the {}; lower optimizer.lr or raise "
+       "optimizer.warmup_steps, or train in bf16; then resume from the newest checkpoint",
+       report.state.skips_in_row, cause);
+}
+
+// On every rank, since the memory peak is the largest rank's.
+void Trainer::log_row(const StepReport& report, double data_wait_ms) {
+  const auto used = static_cast<std::int64_t>(in_.device.memory_used());
+  const auto peak = static_cast<std::size_t>(in_.world.all_reduce({used}, ReduceOp::kMax)[0]);
+  memory_peak_ = std::max(memory_peak_, peak);
+  const StepClock::Means means = clock_.lap(step_, data_wait_ms);
+  if (in_.directory == nullptr) return;
+  MetricsRow row;
+  row.step = report.step;
+  row.updates = report.state.updates;
+  row.tokens = tokens_ - (step_ - report.step) * tokens_per_step();
+  row.loss = report.loss;
+  row.lr = report.state.lr;
+  row.grad_norm = report.state.grad_norm;
+  row.loss_scale = report.state.loss_scale;
+  row.skipped = report.state.skipped;
+  row.step_ms = means.step_ms;
+  row.comm_exposed_ms = means.comm_exposed_ms;
+  row.data_wait_ms = means.data_wait_ms;
+  row.tokens_per_second = static_cast<double>(tokens_per_step()) / means.step_ms * 1000.0;
+  const DeviceInfo& info = in_.device.info();
+  const double dense =
+      options_.precision.dtype == "fp32" ? info.peak_flops_fp32 : info.peak_flops;
+  if (dense > 0.0) {
+    row.mfu = row.tokens_per_second * flops_per_token(options_.model) /
+              (dense * static_cast<double>(in_.world.size()));
+  }
+  row.memory_peak_bytes = static_cast<double>(memory_peak_);
+  in_.directory->append(row);
+  const double left = static_cast<double>(in_.steps - report.step) * means.step_ms / 1000.0;
+  in_.log.info("{}", step_line(row, in_.steps, left));
+}
+
+void Trainer::evaluate() {
+  phase_ = "evaluate";
+  const std::int64_t global =
+      in_.accumulation * options_.train.micro_batch_size * in_.world.size();
+  const auto result = evaluator_->run(*model_, *in_.val_data, options_.eval.batches * global,
+                                      in_.world, in_.stop_requested, stream_);
+  phase_ = "train";
+  if (!result) return;  // a stop was asked for; the next step carries the vote
+  evaluated_step_ = step_;
+  best_val_loss_ = std::min(result->loss, best_val_loss_.value_or(result->loss));
+  in_.log.info("step {}/{} | val_loss {:.4f} | val_accuracy {:.4f} | perplexity {:.2f} | {} tokens",
+               step_, in_.steps, result->loss, result->accuracy, result->perplexity(),
+               result->tokens);
+  if (in_.directory != nullptr) {
+    in_.directory->append(ValidationRow{step_, tokens_, result->loss, result->accuracy});
+  }
+}
+
+void Trainer::save(const char* why, bool required) {
+  if (saved_step_ == step_) return;
+  phase_ = "checkpoint";
+  const auto began = StepClock::Clock::now();
+  CheckpointMeta meta = in_.identity;
+  meta.step = step_;
+  meta.tokens = tokens_;
+  meta.data_counter = samples_;
+  meta.best_val_loss = best_val_loss_;
+  meta.gemm_plan = in_.device.kernels().gemm_plan(in_.device.context());
+  meta.time = utc_now();
+  // Rows through this step are on disk before the checkpoint is announced.
+  const auto rows_first = [this] {
+    if (in_.directory != nullptr) in_.directory->sync();
+  };
+  const std::string path = snapshots_.save(meta, rows_first, stream_);
+  const double seconds =
+      std::chrono::duration<double>(StepClock::Clock::now() - began).count();
+  save_seconds_ = std::max(save_seconds_, seconds);
+  phase_ = "train";
+  if (path.empty()) {
+    ++failed_saves_;
+    if (required || failed_saves_ >= kMaxFailedSaves) {
+      fail(ExitCode::kIo, "the checkpoint of step {} could not be saved: {}", step_,
+           snapshots_.error());
+    }
+    in_.log.warn("the checkpoint of step {} could not be saved ({}); training goes on", step_,
+                 snapshots_.error());
+    return;
+  }
+  failed_saves_ = 0;
+  saved_step_ = step_;
+  snapshots_.protect("");  // the checkpoint that the run resumed from has a successor
+  in_.log.info("checkpoint {} saved in {:.2f} s ({})", path, seconds, why);
+  if (in_.directory != nullptr) {
+    in_.directory->event("save", step_,
+                         nlohmann::json({{"path", path},
+                                         {"why", why},
+                                         {"seconds", seconds},
+                                         {"state_digest", snapshots_.digest()}})
+                             .dump());
+  }
+}
+
+}  // namespace lockstep

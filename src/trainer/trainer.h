@@ -1,0 +1,111 @@
+// Trainer: the loop. It owns the device state of a run and drives data, model, buckets, optimizer,
+// evaluation and snapshots; it knows named parameters and the Model interface, never an
+// architecture.
+#pragma once
+
+#include "comm/communicator.h"
+#include "comm/watchdog.h"
+#include "core/log.h"
+#include "data/loader.h"
+#include "eval/evaluate.h"
+#include "trainer/grad_buckets.h"
+#include "trainer/run_directory.h"
+#include "trainer/snapshot.h"
+#include "trainer/step_clock.h"
+#include "trainer/training_state.h"
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace lockstep {
+
+// What a run is made of; everything outlives the trainer.
+struct TrainerInputs {
+  const Options& options;
+  std::int64_t steps = 0;         // of the whole run
+  std::int64_t accumulation = 1;  // micro-batches per step and rank
+  World& world;
+  Communicator& communicator;
+  Device& device;
+  Log& log;
+  const Dataset& train_data;
+  const Dataset* val_data = nullptr;    // absent: no validation
+  RunDirectory* directory = nullptr;    // rank 0 only
+  Watchdog* watchdog = nullptr;         // absent when alone
+  std::string checkpoints;              // RUN/checkpoints
+  std::string tokenizer_directory;      // copied into every checkpoint; may be ""
+  CheckpointMeta identity;              // seed, run id, config, revision, fingerprint, ...
+  std::function<bool()> stop_requested;  // a signal arrived on this rank
+  double seconds_since_start = 0.0;      // of the process, when the trainer is made
+  double time_limit_seconds = 0.0;       // from process start; 0: none
+};
+
+class Trainer {
+ public:
+  explicit Trainer(const TrainerInputs& inputs);
+  ~Trainer();
+
+  // Before run(): initial weights by name and seed, or a checkpoint's state.
+  void initialize();
+  void restore(CheckpointReader& reader);
+
+  // Trains to the last step. Returns kDone, or kStopped after a durable checkpoint. Collective.
+  // Throws UserError: kIo (three saves failed in a row, or the last one), kInternal (max_skips),
+  // kDiverged, kPeer, kData.
+  ExitCode run();
+
+  const Arena& arena() const { return arena_; }
+  std::int64_t step() const { return step_; }
+  const char* phase() const { return phase_; }
+  Snapshots& snapshots() { return snapshots_; }
+
+ private:
+  void train_step(TrainLoader& loader);
+  void upload(const Batch& batch);
+  void read_report(double data_wait_ms);
+  void drain(double data_wait_ms);
+  void on_skip(const StepReport& report);
+  void log_row(const StepReport& report, double data_wait_ms);
+  void evaluate();
+  void save(const char* why, bool required);
+  bool due(std::int64_t interval) const { return interval > 0 && step_ % interval == 0; }
+  bool wants_to_stop() const;
+  std::int64_t tokens_per_step() const;
+
+  // Fixed for the run.
+  TrainerInputs in_;
+  const Options& options_;
+
+  // Device memory and work, in order of construction.
+  Arena arena_;
+  Stream stream_;
+  std::unique_ptr<Model> model_;
+  TrainingState state_;
+  GradBuckets buckets_;
+  BatchBuffers batch_;
+  std::optional<Evaluator> evaluator_;
+  Snapshots snapshots_;
+
+  // Micro-batches on their way to the device: a ring of pinned slots, each free after its event.
+  PinnedBuffer staging_;
+  std::vector<Event> staged_;
+  std::int64_t uploads_ = 0;
+
+  // Where the run stands.
+  const char* phase_ = "setup";
+  std::int64_t step_ = 0;    // steps enqueued
+  std::int64_t tokens_ = 0;   // consumed by all ranks
+  std::int64_t samples_ = 0;  // likewise: the data counter
+  std::int64_t saved_step_ = -1;
+  std::int64_t evaluated_step_ = -1;
+  std::int64_t failed_saves_ = 0;
+  bool stop_ = false;
+  std::optional<double> best_val_loss_;
+  double save_seconds_ = 0.0;  // the longest save so far
+  StepClock clock_;
+  std::size_t memory_peak_ = 0;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,121 @@
+// How documents are divided between training and validation.
+#include "data/text_input.h"
+
+#include "fixture.h"
+
+#include <algorithm>
+
+namespace lockstep {
+namespace {
+
+using test::expect_error;
+using test::TempDir;
+using test::write_file;
+
+class TextInputTest : public ::testing::Test {
+ protected:
+  // Documents of these sizes, each with other content, under DIR/<folder>.
+  std::vector<TextInput> documents(const std::string& folder, const std::vector<int>& sizes) {
+    std::vector<std::string> names;
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      names.push_back(dir / (folder + "/" + std::to_string(i) + ".txt"));
+      std::string text = std::to_string(i) + " ";
+      text.resize(static_cast<std::size_t>(sizes[i]), 'x');
+      write_file(names.back(), text);
+    }
+    return find_inputs(names);
+  }
+  static double share(const std::vector<TextInput>& inputs, const std::vector<bool>& chosen) {
+    double all = 0, held = 0;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      all += static_cast<double>(inputs[i].bytes);
+      held += chosen[i] ? static_cast<double>(inputs[i].bytes) : 0.0;
+    }
+    return held / all;
+  }
+  TextInput text(const std::string& content) {
+    write_file(dir / "t.txt", content);
+    return std::move(find_inputs({dir / "t.txt"}).front());
+  }
+  TempDir dir;
+};
+
+TEST_F(TextInputTest, ManyDocumentsMeetTheFraction) {
+  std::vector<int> sizes;
+  for (int i = 0; i < 200; ++i) sizes.push_back(50 + (i * 37) % 100);
+  const auto inputs = documents("many", sizes);
+  for (const double fraction : {0.05, 0.1, 0.5, 0.9}) {
+    EXPECT_NEAR(share(inputs, choose_validation(inputs, fraction)), fraction, 0.01);
+  }
+}
+
+TEST_F(TextInputTest, BothSplitsGetADocument) {
+  const std::vector<std::vector<int>> cases = {
+      {100, 100}, {10, 10000}, {10000, 10}, {500, 500, 500}, {1, 1, 1, 9000}};
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    const auto inputs = documents(std::to_string(i), cases[i]);
+    for (const double fraction : {1e-9, 0.1, 0.5, 0.999}) {
+      const auto chosen = choose_validation(inputs, fraction);
+      const auto held = std::count(chosen.begin(), chosen.end(), true);
+      EXPECT_GE(held, 1) << i << " " << fraction;
+      EXPECT_LT(held, static_cast<std::ptrdiff_t>(inputs.size())) << i << " " << fraction;
+    }
+  }
+}
+
+TEST_F(TextInputTest, ALongDocumentDoesNotSwallowTheSplit) {
+  const auto inputs = documents("long", {100000, 10, 20, 30});
+  EXPECT_FALSE(choose_validation(inputs, 0.1)[0]);
+}
+
+TEST_F(TextInputTest, TheChoiceFollowsContentNotPathOrPlace) {
+  const std::vector<int> sizes(20, 100);
+  const auto here = documents("here", sizes);
+  const auto chosen = choose_validation(here, 0.2);
+  EXPECT_EQ(choose_validation(documents("there", sizes), 0.2), chosen);
+  auto names = std::vector<std::string>();
+  for (const TextInput& input : here) names.push_back(input.name);
+  std::reverse(names.begin(), names.end());
+  auto reversed = choose_validation(find_inputs(names), 0.2);
+  std::reverse(reversed.begin(), reversed.end());
+  EXPECT_EQ(reversed, chosen);
+}
+
+TEST_F(TextInputTest, NothingIsHeldOutAtZero) {
+  const auto inputs = documents("zero", {10, 10, 10});
+  const auto chosen = choose_validation(inputs, 0.0);
+  EXPECT_EQ(std::count(chosen.begin(), chosen.end(), true), 0);
+  EXPECT_EQ(tail_begin(inputs[0], 0.0), 10);
+}
+
+TEST_F(TextInputTest, TheTailOfTheOnlyDocument) {
+  EXPECT_EQ(tail_begin(text(std::string(1115394, 'a')), 0.1), 1003854);  // as nanoGPT cuts it
+  EXPECT_EQ(tail_begin(text("ab"), 1e-9), 1);
+  EXPECT_EQ(tail_begin(text("ab"), 0.999), 1);
+  EXPECT_EQ(tail_begin(text("a"), 0.5), 1);  // one byte cannot be divided
+}
+
+TEST_F(TextInputTest, TheTailBeginsAtACharacter) {
+  EXPECT_EQ(tail_begin(text("aaa\xf0\x9f\x98\x80zz"), 0.34), 3);  // 5 lies inside the emoji
+  EXPECT_EQ(tail_begin(text("aaa\xf0\x9f\x98\x80zz"), 0.2), 7);   // just after it
+  EXPECT_EQ(tail_begin(text(std::string(10, '\x80')), 0.5), 5);   // no UTF-8 at all
+  EXPECT_EQ(tail_begin(text("\xf0\x9f\x98\x80"), 0.5), 2);        // nothing but one character
+}
+
+TEST_F(TextInputTest, WhatIsNoTextIsNamed) {
+  expect_error(ExitCode::kUsage, {"no text given"}, [] { find_inputs({}); });
+  expect_error(ExitCode::kUsage, {"more than once"}, [] { find_inputs({"-", "-"}); });
+  expect_error(ExitCode::kData, {dir / "none.txt", "No such file"},
+               [&] { find_inputs({dir / "none.txt"}); });
+  expect_error(ExitCode::kData, {dir.path(), "is a directory", "text file"},
+               [&] { find_inputs({dir.path()}); });
+  write_file(dir / "empty.txt", "");
+  expect_error(ExitCode::kData, {dir / "empty.txt", "empty"},
+               [&] { find_inputs({dir / "empty.txt"}); });
+  write_file(dir / "a.jsonl", "{}");
+  expect_error(ExitCode::kUsage, {dir / "a.jsonl", ".jsonl files are not read"},
+               [&] { find_inputs({dir / "a.jsonl"}); });
+}
+
+}  // namespace
+}  // namespace lockstep
