@@ -27,7 +27,7 @@ MAY_INCLUDE = {
             "trainer", "compress"],
 }
 
-# Third-party header (by prefix) -> places that may include it. A folder of kernels counts as a room.
+# Third-party header (by prefix) -> places that may include it; kernels' folders count as rooms.
 THIRD_PARTY = [
     (("fmt/",), None),  # core's library; its format strings reach everyone through error.h
     (("cuda_runtime", "cuda_bf16", "cuda_fp16", "cuda_fp8", "cuda.h"),

@@ -14,7 +14,7 @@ MAX_TEST_FUNCTION = 120
 CODE = (".h", ".cpp", ".cu", ".cuh")
 SCRIPTS = (".sh", ".py", ".cmake", ".toml", ".sbatch", ".gp")
 TOPS = ("src", "kernels", "tests", "scripts", "configs", "cmake", ".ci")
-MARK = re.compile("TO" "DO|FIX" "ME|XX" "X\\b")
+MARK = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX)\b")
 RAW_STRING = re.compile(r'R"([^()\s]*)\(.*?\)\1"', re.S)
 LITERAL = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])+\'')
 DIGIT_SEPARATOR = re.compile(r"(?<=[0-9a-fA-F])'(?=[0-9a-fA-F])")

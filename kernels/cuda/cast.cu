@@ -53,10 +53,6 @@ __global__ __launch_bounds__(kThreads) void cast_kernel(To* dst, const From* src
   }
 }
 
-bool aligned(const Tensor& tensor) {
-  return reinterpret_cast<std::uintptr_t>(tensor.data) % 16 == 0;
-}
-
 }  // namespace
 
 void cast(const Tensor& dst, const Tensor& src, Stream& stream) {
@@ -65,9 +61,9 @@ void cast(const Tensor& dst, const Tensor& src, Stream& stream) {
   const auto blocks = static_cast<unsigned>(ceil_div(count, kThreads * kElements));
   with_type(dst.dtype, [&](auto to) {
     with_type(src.dtype, [&](auto from) {
-      cast_kernel<<<blocks, kThreads, 0, native(stream)>>>(data_of<decltype(to)>(dst),
-                                                           data_of<const decltype(from)>(src),
-                                                           count, aligned(dst) && aligned(src));
+      cast_kernel<<<blocks, kThreads, 0, native(stream)>>>(
+          data_of<decltype(to)>(dst), data_of<const decltype(from)>(src), count,
+          starts_on_16(dst) && starts_on_16(src));
     });
   });
   check_launch("cast");

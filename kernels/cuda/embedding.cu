@@ -234,7 +234,7 @@ void embedding_backward(const EmbeddingBackward& args, Stream& stream) {
 }
 
 std::size_t embedding_scratch_bytes(std::int64_t rows) {
-  return 3 * index_bytes(rows) + sort_work_bytes(rows);
+  return rows == 0 ? 0 : 3 * index_bytes(rows) + sort_work_bytes(rows);
 }
 
 }  // namespace lockstep::cuda

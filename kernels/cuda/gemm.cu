@@ -33,7 +33,7 @@ std::int64_t alignment(const void* data) {
 }
 
 bool aligned_vector(const Tensor& bias, DType out) {
-  return bias.dtype == out && reinterpret_cast<std::uintptr_t>(bias.data) % 16 == 0;
+  return bias.dtype == out && starts_on_16(bias);
 }
 
 // The library's epilogue for these arguments, if it has one with the same meaning. Its activations

@@ -26,66 +26,88 @@ struct ForwardView {
   float eps;
 };
 
-// Block: 256 threads = 256 / kRowThreads rows, kVecs packs per thread. Grid: N / rows of a block.
-// Bytes: (read x + write out) sizeof(T) N C, and 8 N for the statistics.
+// What one thread holds of a row: kVecs packs, kRowThreads packs apart. Past the end: zeros.
 template <typename T, int kRowThreads, int kVecs>
-__global__ __launch_bounds__(kNormThreads) void norm_forward_kernel(ForwardView<T> view) {
-  constexpr int W = kVec<T>;
-  constexpr int kGroups = kNormThreads / kRowThreads;
-  __shared__ float shared[2][kNormThreads / 32];
-  const int lane = static_cast<int>(threadIdx.x) % kRowThreads;
-  const std::int64_t row = blockIdx.x * std::int64_t{kGroups} + threadIdx.x / kRowThreads;
-  const bool active = row < view.rows;
-  const T* x = view.x + (active ? row : 0) * view.cols;
-  const float scale = 1.0f / static_cast<float>(view.cols);
-
+struct RowPart {
+  static constexpr int W = kVec<T>;
   Pack<T, W> packs[kVecs];
+  int cols;
+  int lane;
+
+  __device__ int column(int v) const { return (v * kRowThreads + lane) * W; }
+
+  __device__ void load(const T* row) {
 #pragma unroll
-  for (int v = 0; v < kVecs; ++v) {
-    const int col = (v * kRowThreads + lane) * W;
-    packs[v] = col < view.cols ? Pack<T, W>::load(x + col) : Pack<T, W>{};
+    for (int v = 0; v < kVecs; ++v) {
+      packs[v] = column(v) < cols ? Pack<T, W>::load(row + column(v)) : Pack<T, W>{};
+    }
   }
-  float mean = 0.0f;
-  if (view.mean != nullptr) {
-    float sum = 0.0f;
+
+  __device__ float sum() const {
+    float total = 0.0f;
 #pragma unroll
     for (int v = 0; v < kVecs; ++v) {
       float values[W];
       packs[v].unpack(values);
 #pragma unroll
-      for (int i = 0; i < W; ++i) sum += values[i];
+      for (int i = 0; i < W; ++i) total += values[i];
     }
-    mean = group_sum<kRowThreads>(sum, shared[0]) * scale;
+    return total;
   }
-  float squares = 0.0f;
-#pragma unroll
-  for (int v = 0; v < kVecs; ++v) {
-    float values[W];
-    packs[v].unpack(values);
-    const bool inside = (v * kRowThreads + lane) * W < view.cols;
-#pragma unroll
-    for (int i = 0; i < W; ++i) {
-      const float centered = inside ? values[i] - mean : 0.0f;
-      squares += centered * centered;
-    }
-  }
-  const float variance = group_sum<kRowThreads>(squares, shared[1]) * scale;
-  const float rstd = 1.0f / sqrtf(variance + view.eps);
-  if (!active) return;
 
+  __device__ float squares_around(float mean) const {
+    float total = 0.0f;
 #pragma unroll
-  for (int v = 0; v < kVecs; ++v) {
-    const int col = (v * kRowThreads + lane) * W;
-    if (col >= view.cols) continue;
-    float values[W], weight[W], bias[W] = {};
-    packs[v].unpack(values);
-    Pack<T, W>::load(view.weight + col).unpack(weight);
-    if (view.bias != nullptr) Pack<T, W>::load(view.bias + col).unpack(bias);
+    for (int v = 0; v < kVecs; ++v) {
+      float values[W];
+      packs[v].unpack(values);
+      const bool inside = column(v) < cols;
 #pragma unroll
-    for (int i = 0; i < W; ++i) values[i] = (values[i] - mean) * rstd * weight[i] + bias[i];
-    Pack<T, W>::from(values).store(view.out + row * view.cols + col);
+      for (int i = 0; i < W; ++i) {
+        const float centered = inside ? values[i] - mean : 0.0f;
+        total += centered * centered;
+      }
+    }
+    return total;
   }
-  if (lane == 0) {
+
+  __device__ void write(T* out, const ForwardView<T>& view, float mean, float rstd) const {
+#pragma unroll
+    for (int v = 0; v < kVecs; ++v) {
+      const int col = column(v);
+      if (col >= cols) continue;
+      float values[W], weight[W], bias[W] = {};
+      packs[v].unpack(values);
+      Pack<T, W>::load(view.weight + col).unpack(weight);
+      if (view.bias != nullptr) Pack<T, W>::load(view.bias + col).unpack(bias);
+#pragma unroll
+      for (int i = 0; i < W; ++i) values[i] = (values[i] - mean) * rstd * weight[i] + bias[i];
+      Pack<T, W>::from(values).store(out + col);
+    }
+  }
+};
+
+// Block: 256 threads = 256 / kRowThreads rows, kVecs packs per thread. Grid: N / rows of a block.
+// Bytes: (read x + write out) sizeof(T) N C, and 8 N for the statistics.
+template <typename T, int kRowThreads, int kVecs>
+__global__ __launch_bounds__(kNormThreads) void norm_forward_kernel(ForwardView<T> view) {
+  constexpr int kGroups = kNormThreads / kRowThreads;
+  __shared__ float shared[2][kNormThreads / 32];
+  const std::int64_t row = blockIdx.x * std::int64_t{kGroups} + threadIdx.x / kRowThreads;
+  const bool active = row < view.rows;
+  const float scale = 1.0f / static_cast<float>(view.cols);
+  RowPart<T, kRowThreads, kVecs> part;
+  part.cols = view.cols;
+  part.lane = static_cast<int>(threadIdx.x) % kRowThreads;
+  part.load(view.x + (active ? row : 0) * view.cols);
+
+  float mean = 0.0f;
+  if (view.mean != nullptr) mean = group_sum<kRowThreads>(part.sum(), shared[0]) * scale;
+  const float squares = group_sum<kRowThreads>(part.squares_around(mean), shared[1]);
+  const float rstd = 1.0f / sqrtf(squares * scale + view.eps);
+  if (!active) return;
+  part.write(view.out + row * view.cols, view, mean, rstd);
+  if (part.lane == 0) {
     if (view.mean != nullptr) view.mean[row] = mean;
     view.rstd[row] = rstd;
   }

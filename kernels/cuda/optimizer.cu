@@ -180,10 +180,6 @@ __global__ __launch_bounds__(kThreads) void adamw_kernel(AdamWView<T> view) {
   }
 }
 
-bool aligned(const Tensor& tensor) {
-  return reinterpret_cast<std::uintptr_t>(tensor.data) % 16 == 0;
-}
-
 dim3 part_grid(std::int64_t items) { return dim3(static_cast<unsigned>(items), kParts); }
 
 }  // namespace
@@ -195,7 +191,7 @@ void grad_norm(const GradNormArgs& args, Stream& stream) {
         needed);
   auto* partials = data_of<double>(args.scratch);
   square_sums_kernel<<<part_grid(args.item_count), kThreads, 0, native(stream)>>>(
-      partials, data_of<const float>(args.grads), args.items, aligned(args.grads));
+      partials, data_of<const float>(args.grads), args.items, starts_on_16(args.grads));
   check_launch("grad_norm squares");
   const auto blocks = static_cast<unsigned>(ceil_div(args.item_count, kThreads));
   segment_sums_kernel<<<blocks, kThreads, 0, native(stream)>>>(data_of<double>(args.sums), partials,
@@ -227,9 +223,9 @@ void adamw(const AdamWArgs& args, Stream& stream) {
                             .beta2 = args.beta2,
                             .eps = args.eps,
                             .weight_decay = args.weight_decay,
-                            .aligned = aligned(args.master) && aligned(args.moment1) &&
-                                       aligned(args.moment2) && aligned(args.grads) &&
-                                       aligned(args.weights)};
+                            .aligned = starts_on_16(args.master) && starts_on_16(args.moment1) &&
+                                       starts_on_16(args.moment2) && starts_on_16(args.grads) &&
+                                       starts_on_16(args.weights)};
     adamw_kernel<T><<<part_grid(args.item_count), kThreads, 0, native(stream)>>>(view);
   });
   check_launch("adamw");
@@ -237,6 +233,7 @@ void adamw(const AdamWArgs& args, Stream& stream) {
 
 // Small tensors make items that are not full: the constant allows for 32,768 of those.
 std::size_t grad_norm_scratch_bytes(std::int64_t parameters) {
+  if (parameters == 0) return 0;
   const std::int64_t items = ceil_div(parameters, kWorkItemElements) + 32768;
   return static_cast<std::size_t>(items * kParts) * sizeof(double);
 }

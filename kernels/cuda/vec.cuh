@@ -105,12 +105,16 @@ struct Pack {
   }
 };
 
+inline bool starts_on_16(const Tensor& tensor) {
+  return reinterpret_cast<std::uintptr_t>(tensor.data) % 16 == 0;
+}
+
 // Whether every row of the tensor can be read and written in 16-byte pieces. Absent tensors can.
 inline bool fits_vectors(const Tensor& tensor) {
   if (!tensor) return true;
   const auto bytes = static_cast<std::int64_t>(size_of(tensor.dtype));
-  return reinterpret_cast<std::uintptr_t>(tensor.data) % 16 == 0 &&
-         tensor.row_stride * bytes % 16 == 0 && tensor.cols() * bytes % 16 == 0;
+  return starts_on_16(tensor) && tensor.row_stride * bytes % 16 == 0 &&
+         tensor.cols() * bytes % 16 == 0;
 }
 
 // Calls run(T{}) with the storage type T of a floating-point dtype.

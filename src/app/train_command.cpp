@@ -223,10 +223,9 @@ class TrainRun {
   void finish(ExitCode code) {
     const char* state = code == ExitCode::kDone ? "finished" : "stopped";
     if (directory_ != nullptr) {
-      directory_->event("stop", trainer_->step(),
-                        nlohmann::json({{"state", state},
-                                        {"signal", signal_name(stop_requested())}})
-                            .dump());
+      nlohmann::json details = {{"state", state}};
+      if (stop_requested() != 0) details["signal"] = signal_name(stop_requested());
+      directory_->event("stop", trainer_->step(), details.dump());
       directory_->sync();
     }
     session_.log.info("{} at step {}{}", state, trainer_->step(),

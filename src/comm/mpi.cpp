@@ -9,10 +9,8 @@
 #include "device/device.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
+#include <cstddef>
 #include <optional>
-#include <utility>
 
 namespace lockstep {
 namespace {
@@ -43,13 +41,14 @@ class MpiCommunicator final : public Communicator {
   void exchange(std::string_view call);
   // Reduces from_[0], from_[1], ... into `out`.
   void reduce_received(const TypedSpan& out, ReduceOp op);
-  // Points from_ at scratch for `count` elements of every rank, but at `own` for this rank's.
+  // Points from_ at scratch for as many elements as `own` of every rank; at `own` for this rank.
   void receive_into_scratch(const TypedSpan& own);
 
-  // Host memory for a span: its own on the CPU, else `count` pinned elements from `offset` on.
+  // Host memory for a span: its own on the CPU, else pinned elements from `offset` on.
   TypedSpan host(const TypedSpan& span, std::int64_t offset, Stream& stream);
+  // The same with the span's values, once the stream is synchronised.
   TypedSpan host_copy(const TypedSpan& span, std::int64_t offset, Stream& stream);
-  void copy_back(const TypedSpan& span, const TypedSpan& host, Stream& stream);
+  void copy_back(const TypedSpan& span, const TypedSpan& from, Stream& stream);
 
   MpiChannel channel_;
   std::vector<TypedSpan> to_;    // by rank
@@ -120,12 +119,12 @@ TypedSpan MpiCommunicator::host(const TypedSpan& span, std::int64_t offset, Stre
   if (span.device == DeviceKind::kCpu) return span;
   CHECK(stream.device().kind() == span.device, "span on {}", name_of(span.device));
   if (!pinned_) pinned_.emplace(stream.device(), static_cast<std::size_t>(kBlockBytes));
-  TypedSpan host = span;
-  host.device = DeviceKind::kCpu;
+  TypedSpan staged = span;
+  staged.device = DeviceKind::kCpu;
   const std::size_t first = static_cast<std::size_t>(offset) * size_of(span.dtype);
   CHECK(first + bytes_of(span) <= pinned_->bytes(), "{} + {} bytes", first, bytes_of(span));
-  host.data = pinned_->as<std::byte>() + first;
-  return host;
+  staged.data = pinned_->as<std::byte>() + first;
+  return staged;
 }
 
 TypedSpan MpiCommunicator::host_copy(const TypedSpan& span, std::int64_t offset, Stream& stream) {
@@ -134,8 +133,8 @@ TypedSpan MpiCommunicator::host_copy(const TypedSpan& span, std::int64_t offset,
   return copy;
 }
 
-void MpiCommunicator::copy_back(const TypedSpan& span, const TypedSpan& host, Stream& stream) {
-  if (host.data != span.data) stream.copy(span.data, host.data, bytes_of(span));
+void MpiCommunicator::copy_back(const TypedSpan& span, const TypedSpan& from, Stream& stream) {
+  if (from.data != span.data) stream.copy(span.data, from.data, bytes_of(span));
 }
 
 void MpiCommunicator::all_reduce(TypedSpan inout, ReduceOp op, Stream& stream) {

@@ -62,7 +62,11 @@ template <>
 inline f16 from_float<f16>(float x) { return to_f16(x); }
 
 template <typename T>
-inline constexpr DType dtype_of = DType::kU8;
+struct DTypeOf;  // only the element types below have one
+template <typename T>
+inline constexpr DType dtype_of = DTypeOf<T>::value;
+template <>
+inline constexpr DType dtype_of<std::uint8_t> = DType::kU8;
 template <>
 inline constexpr DType dtype_of<float> = DType::kF32;
 template <>

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <string_view>
 
 // Sizes the OpenMP pool that kernels/cpu runs in. Declared here because omp.h, like every other
 // use of OpenMP, belongs to kernels/cpu.
@@ -51,7 +52,9 @@ std::string processor_name() {
 }
 
 // kernels/cpu is compiled for x86-64-v3 by default; on an older processor it would die of SIGILL.
+// Whoever chose another LOCKSTEP_CPU_ARCH chose it for their processors.
 void require_instruction_sets() {
+  if (std::string_view(LOCKSTEP_CPU_ARCH) != "x86-64-v3") return;
 #if defined(__x86_64__)
   std::string missing;
   if (!__builtin_cpu_supports("avx2")) missing += " AVX2";

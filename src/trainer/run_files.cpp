@@ -95,7 +95,8 @@ bool publish_new_file(const std::string& path, const std::string& text) {
   if (error != 0 && ::stat(temporary.c_str(), &status) == 0 && status.st_nlink == 2) error = 0;
   ::unlink(temporary.c_str());
   if (error == EEXIST) return false;
-  if (error == EPERM || error == EOPNOTSUPP || error == ENOSYS) return create_exclusive(path, text);  // no hard links here
+  if (error == EPERM || error == EOPNOTSUPP || error == ENOSYS)
+    return create_exclusive(path, text);  // no hard links here
   if (error != 0) fail_io(path, "create", error);
   sync_folder_of(path);
   return true;

@@ -12,9 +12,11 @@
 
 namespace lockstep {
 
-// The content, or nothing if there is no such regular file. Throws UserError(kIo) for other failures.
+// The content, or nothing if there is no such regular file. Throws UserError(kIo) for other
+// failures.
 std::optional<std::string> read_text_file(const std::string& path);
-// The last whole line (without its newline), or "" if there is none; reads the end of the file only.
+// The last whole line (without its newline), or "" if there is none; reads the end of the file
+// only.
 std::string last_line(const std::string& path);
 
 // Creates `path` with its full content, on disk when this returns; false if it exists already.

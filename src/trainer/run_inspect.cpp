@@ -34,8 +34,8 @@ T field(const Json& row, const char* name, T otherwise) {
 // For a command line that can be pasted into a shell.
 std::string shell_word(const std::string& word) {
   const auto plain = [](unsigned char c) {
-    return std::isalnum(c) != 0 || std::string_view("/._-+=:,@%").find(static_cast<char>(c)) !=
-                                       std::string_view::npos;
+    return std::isalnum(c) != 0 ||
+           std::string_view("/._-+=:,@%").find(static_cast<char>(c)) != std::string_view::npos;
   };
   if (!word.empty() && std::all_of(word.begin(), word.end(), plain)) return word;
   std::string out = "'";
@@ -131,7 +131,8 @@ RunState inspect_run(const std::string& run_directory) {
   } else {
     state.state = "empty";
     state.cause = "nothing has been trained here";
-    state.next_command = fmt::format("lockstep train CONFIG.toml {}", shell_word("--run.dir=" + run));
+    state.next_command =
+        fmt::format("lockstep train CONFIG.toml {}", shell_word("--run.dir=" + run));
   }
   return state;
 }

@@ -1,6 +1,6 @@
 // Taking, keeping and losing the lock of a run directory. A lock appears with its whole content
-// (publish_new_file) and is taken over by renaming it away and looking at what was caught, so that of
-// two starters one wins, whatever the timing.
+// (publish_new_file) and is taken over by renaming it away and looking at what was caught, so that
+// of two starters one wins, whatever the timing.
 #include "trainer/run_lock.h"
 
 #include "core/error.h"
@@ -113,7 +113,8 @@ double seconds_of(const timespec& time) {
 // By the file system's own clock (a file written now tells it): hosts' clocks may differ.
 double age_by_file_system(const std::string& path) {
   const std::string probe = path + ".clock." + std::to_string(::getpid());
-  struct stat now {}, then {};
+  struct stat now {
+  }, then{};
   const Descriptor file(::open(probe.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640));
   const bool known = file && ::futimens(file.get(), nullptr) == 0 &&
                      ::fstat(file.get(), &now) == 0 && ::stat(path.c_str(), &then) == 0;
@@ -185,10 +186,7 @@ std::string describe(const LockHolder& holder) {
 }
 
 RunLock::RunLock(const std::string& run_directory, Log& log, const LockSettings& settings)
-    : path_(run_directory + "/lock"),
-      log_(log),
-      settings_(settings),
-      self_(this_process()) {
+    : path_(run_directory + "/lock"), log_(log), settings_(settings), self_(this_process()) {
   const StarterGate gate(run_directory, settings.use_flock);
   take(gate.held());
   remove_old_temporaries(path_);
@@ -249,10 +247,10 @@ bool RunLock::publish() {
 }
 
 bool RunLock::owns_path() const {
-  struct stat own {}, present {};
-  return file_ && ::fstat(file_.get(), &own) == 0 &&
-         ::stat(path_.c_str(), &present) == 0 && own.st_ino == present.st_ino &&
-         own.st_dev == present.st_dev;
+  struct stat own {
+  }, present{};
+  return file_ && ::fstat(file_.get(), &own) == 0 && ::stat(path_.c_str(), &present) == 0 &&
+         own.st_ino == present.st_ino && own.st_dev == present.st_dev;
 }
 
 void RunLock::heartbeat() {

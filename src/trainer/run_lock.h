@@ -19,7 +19,7 @@ inline constexpr double kHeartbeatSeconds = 10.0;
 
 struct LockHolder {
   std::string host;
-  std::string machine;            // boot id and pid namespace; "" where /proc does not tell
+  std::string machine;  // boot id and pid namespace; "" where /proc does not tell
   std::int64_t pid = 0;
   std::uint64_t start_ticks = 0;  // of the process, since boot; 0: not known
   std::string job;

@@ -186,7 +186,8 @@ TEST_F(RunDirectoryTest, NothingToCutLeavesTheFileAlone) {
 
 TEST_F(RunDirectoryTest, TornAndForeignLinesAreDropped) {
   const std::string zeros(100, '\0');
-  write(metrics(), "{\"step\":1}\n" + zeros + "\n[5]\n{\"loss\":1}\n{\"step\":2}\n{\"step\":3,\"lo");
+  write(metrics(),
+        "{\"step\":1}\n" + zeros + "\n[5]\n{\"loss\":1}\n{\"step\":2}\n{\"step\":3,\"lo");
   write(run_ + "/events.jsonl", "{\"event\":\"start\"}\n{\"event\":\"sa");
   {
     RunDirectory run(run_, log_);
@@ -212,8 +213,8 @@ TEST_F(RunDirectoryTest, EventsCarryTimeStepJobHostAndDetails) {
   const auto events = lines(run_ + "/events.jsonl");
   ASSERT_EQ(events.size(), 2u);
   const Json save = Json::parse(events[0]);
-  EXPECT_EQ(keys(save), (std::vector<std::string>{"event", "time", "step", "job", "host", "path",
-                                                  "seconds"}));
+  EXPECT_EQ(keys(save),
+            (std::vector<std::string>{"event", "time", "step", "job", "host", "path", "seconds"}));
   EXPECT_EQ(save["job"], "77");
   EXPECT_EQ(save["step"], 500);
 }

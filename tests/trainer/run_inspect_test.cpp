@@ -33,7 +33,8 @@ class RunInspectTest : public RunFixture {
     const auto zeros = [](std::size_t, std::int64_t, std::span<std::byte> out) {
       std::memset(out.data(), 0, out.size());
     };
-    const auto shard = write_shard(temporary, 0, 1, tensors, split_rows(tensors, 1)[0], zeros, meta);
+    const auto shard =
+        write_shard(temporary, 0, 1, tensors, split_rows(tensors, 1)[0], zeros, meta);
     publish_checkpoint(checkpoints, temporary, tensors, {shard}, meta, "");
   }
 };

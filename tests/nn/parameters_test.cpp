@@ -1,0 +1,98 @@
+// Flat layout, joined groups, work items and the draw of initial weights.
+#include "nn/parameters.h"
+
+#include "support/support.h"
+
+#include <cmath>
+
+namespace lockstep {
+namespace {
+
+Parameter matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
+  Parameter parameter;
+  parameter.name = name;
+  parameter.shape = {rows, cols};
+  parameter.decay = true;
+  parameter.init = Init::kNormal;
+  parameter.init_std = 0.5f;
+  return parameter;
+}
+
+TEST(Parameters, JoinedParametersFormOneMatrix) {
+  test::Machine machine = test::open_cpu();
+  Arena arena(*machine.device);
+  ParameterSet set;
+  const std::size_t q = set.add(matrix("q", 3, 8));
+  set.add(matrix("k", 2, 8), /*joined=*/true);
+  set.add(matrix("other", 5, 4));
+  set.allocate(arena, DType::kF32, /*training=*/true);
+  const Tensor both = set.group_weight(q, 2);
+  EXPECT_EQ(both.shape, (Shape{5, 8}));
+  EXPECT_EQ(set.weight(1).data, both.row_range(3, 2).data);
+  EXPECT_EQ(set[2].offset % 64, 0);
+  EXPECT_THROW(set.group_weight(1, 2), CheckError);
+  EXPECT_EQ(set.logical_count(), 3 * 8 + 2 * 8 + 5 * 4);
+}
+
+TEST(Parameters, WorkItemsCoverEveryElementOnceAndLeavePaddingOut) {
+  ParameterSet set;
+  Parameter padded = matrix("padded", 1000, 1100);
+  padded.padded_rows = 1024;
+  set.add(padded);
+  Parameter bias;
+  bias.name = "bias";
+  bias.shape = {7};
+  set.add(bias);
+  const ParameterSet::Work work = set.work();
+  std::vector<int> seen(static_cast<std::size_t>(set.flat_count()), 0);
+  std::int32_t segment = 0;
+  for (const WorkItem& item : work.items) {
+    EXPECT_GE(item.segment, segment);
+    segment = item.segment;
+    EXPECT_LE(item.count, kWorkItemElements);
+    const std::size_t p = work.segment_parameter[static_cast<std::size_t>(item.segment)];
+    EXPECT_EQ(item.decay, set[p].decay ? 1 : 0);
+    for (std::int64_t i = item.begin; i < item.begin + item.count; ++i) {
+      ++seen[static_cast<std::size_t>(i)];
+    }
+  }
+  for (const Parameter& parameter : set.all()) {
+    for (std::int64_t i = parameter.offset; i < parameter.end(); ++i) {
+      const bool logical = i < parameter.offset + parameter.count();
+      ASSERT_EQ(seen[static_cast<std::size_t>(i)], logical ? 1 : 0) << parameter.name << " " << i;
+    }
+  }
+  // 1,100,000 elements reach into a second chunk of 1 Mi; the bias lies in that chunk too.
+  EXPECT_EQ(work.segment_parameter, (std::vector<std::size_t>{0, 0, 1}));
+}
+
+TEST(Parameters, DrawDependsOnNameAndSeedOnly) {
+  test::Machine machine = test::open_cpu();
+  const auto masters = [&](int threads, std::uint64_t seed, bool extra) {
+    Arena arena(*machine.device);
+    ParameterSet set;
+    if (extra) set.add(matrix("first", 4, 16));
+    const std::size_t at = set.add(matrix("w", 300, 16));
+    set.allocate(arena, DType::kBF16, /*training=*/true);
+    set.initialize(seed, threads, *machine.stream);
+    const auto* data = set.masters().as<float>() + set[at].offset;
+    const auto* rounded = set.weight(at).as<bf16>();
+    for (int i = 0; i < 300 * 16; ++i) EXPECT_EQ(rounded[i].bits, to_bf16(data[i]).bits);
+    return std::vector<float>(data, data + 300 * 16);
+  };
+  const std::vector<float> one = masters(1, 7, false);
+  EXPECT_EQ(one, masters(3, 7, true));
+  EXPECT_NE(one, masters(1, 8, false));
+  double sum = 0.0, squares = 0.0;
+  for (const float x : one) {
+    sum += x;
+    squares += static_cast<double>(x) * x;
+  }
+  const double n = static_cast<double>(one.size());
+  // Mean within 5 standard errors of 0; variance 0.25 within 5 of its own: sqrt(2 / n) * 0.25.
+  EXPECT_LT(std::abs(sum / n), 5.0 * 0.5 / std::sqrt(n));
+  EXPECT_NEAR(squares / n, 0.25, 5.0 * 0.25 * std::sqrt(2.0 / n));
+}
+
+}  // namespace
+}  // namespace lockstep
