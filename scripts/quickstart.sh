@@ -62,10 +62,13 @@ name_run() {
 }
 
 prepare_data() {
-  [ -d "$data" ] && return
-  rm -rf "$data.part"
-  "$lockstep" prepare --out "$data.part" --tokenizer byte --overwrite "$text"
-  mv "$data.part" "$data"
+  if [ -e "$data.done" ]; then
+    echo "$data is there"
+    return
+  fi
+  mkdir -p runs/data
+  "$lockstep" prepare --out "$data" --tokenizer byte --overwrite "$text"
+  touch "$data.done"
 }
 
 # The last step in the metrics; 0 if there is none.

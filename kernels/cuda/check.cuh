@@ -21,7 +21,7 @@ inline void check(cudaError_t status, const char* what) {
 inline void check(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) [[likely]]
     return;
-  throw CheckError(fmt::format("{}: {}", what, cublasGetStatusName(status)));
+  throw CheckError(fmt::format("{}: {}", what, cublasLtGetStatusName(status)));
 }
 
 // After every launch: a bad configuration shows here, a fault at the next synchronisation.

@@ -31,6 +31,10 @@ std::string Shape::str() const {
 
 std::string_view name_of(DeviceKind kind) { return kind == DeviceKind::kCpu ? "cpu" : "cuda"; }
 
+void Tensor::require(DType expected) const {
+  CHECK(dtype == expected, "{} read as {}", str(), name_of(expected));
+}
+
 Tensor Tensor::columns(std::int64_t begin, std::int64_t width) const {
   CHECK(begin >= 0 && begin + width <= cols(), "columns {}+{} of {}", begin, width, str());
   Tensor view(static_cast<std::byte*>(data) + static_cast<std::size_t>(begin) * size_of(dtype),

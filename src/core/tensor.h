@@ -60,7 +60,7 @@ struct Tensor {
   // The typed pointer; CHECKs that the dtype is T's.
   template <typename T>
   T* as() const {
-    CHECK(dtype == dtype_of<T>, "tensor is {}", name_of(dtype));
+    require(dtype_of<T>);
     return static_cast<T*>(data);
   }
   // Columns [begin, begin + width) of every row, as a view of shape (rows, width).
@@ -70,6 +70,10 @@ struct Tensor {
   // The same contiguous memory under another shape with as many elements.
   Tensor reshaped(Shape to) const;
   std::string str() const;  // "bf16 [8, 1024] on cuda"
+
+ private:
+  // Out of line: nvcc cannot evaluate the format check of a message with values.
+  void require(DType expected) const;
 };
 
 }  // namespace lockstep

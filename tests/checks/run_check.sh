@@ -15,7 +15,7 @@ case "$tool" in
       sort | xargs "$@"
     ;;
   shellcheck)
-    { grep -rIl '^#!.*sh$' scripts tests; echo .ci/run; } | xargs "$@" --external-sources
+    { grep -rIl '^#!.*sh$' scripts tests; echo .ci/run; } | xargs "$@" --external-sources --severity=warning
     ;;
   gnuplot) exec bash "$2" ;;
   *) exec "$@" ;;
