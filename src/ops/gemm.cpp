@@ -46,8 +46,11 @@ void gemm(const GemmArgs& args, Stream& stream) {
   check_optional("gemm.residual", args.residual, args.out, stream);
   check_optional("gemm.preactivation_out", args.preactivation_out, args.out, stream);
   check_optional("gemm.preactivation", args.preactivation, args.out, stream);
-  const ScratchQuery query{
-      .attention = {}, .rows = K, .channels = args.bias_grad ? M : 0, .dtype = dtype};
+  // Only the bias gradient needs scratch.
+  const ScratchQuery query{.attention = {},
+                           .rows = args.bias_grad ? K : 0,
+                           .channels = args.bias_grad ? M : 0,
+                           .dtype = dtype};
   check_scratch("gemm.scratch", args.scratch, scratch_bytes(query, stream), stream);
   stream.kernels().gemm(args, stream);
 }

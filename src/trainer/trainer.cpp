@@ -72,13 +72,18 @@ ExitCode Trainer::run() {
                                       .overfit = options_.train.overfit_batch});
   phase_ = "train";
   clock_.start(step_, loader.wait_ms());
+  bool warm = false;  // the first step is done: every library has taken its memory
   while (step_ < in_.steps && !stop_) {
     train_step(loader);
     if (state_.unread() > 1) read_report(loader.wait_ms());  // of the step before
     const bool last = step_ == in_.steps;
     const bool evaluates = evaluator_ && (due(options_.eval.interval) || last);
     const bool saves = due(options_.checkpoint.interval) && !last;
-    if (evaluates || saves || last) drain(loader.wait_ms());
+    if (evaluates || saves || last || !warm) {
+      drain(loader.wait_ms());
+      measure_memory();
+      warm = true;
+    }
     if (evaluates) evaluate();
     if (saves) save("interval", /*required=*/false);
     if (evaluates || saves) clock_.start(step_, loader.wait_ms());
@@ -150,6 +155,14 @@ void Trainer::drain(double data_wait_ms) {
   while (state_.unread() > 0) read_report(data_wait_ms);
 }
 
+// Asking a GPU for its memory waits for the work on it, so this is done where it is idle anyway.
+// Buffers never grow during a run.
+void Trainer::measure_memory() {
+  const auto used = static_cast<std::int64_t>(in_.device.memory_used());
+  const auto peak = static_cast<std::size_t>(in_.world.all_reduce({used}, ReduceOp::kMax)[0]);
+  memory_peak_ = std::max(memory_peak_, peak);
+}
+
 void Trainer::on_skip(const StepReport& report) {
   const std::string cause = report.bad_parameter.empty()
                                 ? std::string("no target counted")
@@ -169,12 +182,8 @@ void Trainer::on_skip(const StepReport& report) {
        report.state.skips_in_row, cause);
 }
 
-// On every rank, since the memory peak is the largest rank's.
 void Trainer::log_row(const StepReport& report, double data_wait_ms) {
-  const auto used = static_cast<std::int64_t>(in_.device.memory_used());
-  const auto peak = static_cast<std::size_t>(in_.world.all_reduce({used}, ReduceOp::kMax)[0]);
-  memory_peak_ = std::max(memory_peak_, peak);
-  const StepClock::Means means = clock_.lap(step_, data_wait_ms);
+  const StepClock::Means means = clock_.lap(report.step, data_wait_ms);
   if (in_.directory == nullptr) return;
   MetricsRow row;
   row.step = report.step;

@@ -66,6 +66,7 @@ class Trainer {
   void upload(const Batch& batch);
   void read_report(double data_wait_ms);
   void drain(double data_wait_ms);
+  void measure_memory();
   void on_skip(const StepReport& report);
   void log_row(const StepReport& report, double data_wait_ms);
   void evaluate();

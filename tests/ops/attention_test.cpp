@@ -334,8 +334,17 @@ TEST(Attention, CudaMatchesCpu) {
   for_each_case(kWhole, compare);
   for_each_case(kCached, compare);
   for_each_case(kWhole, [&](const Problem& p, DType dtype) {
-    expect_close(run_backward(cuda, p, dtype),
-                 like(run_backward(cpu, p, dtype), expected_backward(p, dtype), 3.0));
+    Outputs outputs = run_backward(cuda, p, dtype);
+    Expectations expected = like(run_backward(cpu, p, dtype), expected_backward(p, dtype), 3.0);
+    if (p.shape.q_len == 1) {
+      // One key has probability 1 whatever q and k are: both gradients are 0, and what is left is
+      // the rounding of a difference of two sums of 8 products near 1.
+      for (const char* zero : {"dq", "dk"}) {
+        for (const double value : outputs[zero]) EXPECT_LE(std::abs(value), 8.0 * 0x1p-21);
+        expected.erase(zero);
+      }
+    }
+    expect_close(outputs, expected);
   });
 }
 
