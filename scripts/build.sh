@@ -5,8 +5,8 @@
 #   --tests         also build the tests
 #   CMAKE-ARGUMENT  passed to cmake, for example -DLOCKSTEP_CUDA=OFF or -DCMAKE_INSTALL_PREFIX=DIR
 #
-# Installs nothing and needs no root. CUDA is built in when nvcc is found. CMAKE_PREFIX_PATH, CC, CXX
-# and CUDACXX are honoured; LOCKSTEP_BUILD_DIR names another build folder.
+# Installs nothing and needs no root. CUDA is built in when nvcc is found. CMAKE_PREFIX_PATH, CC,
+# CXX and CUDACXX are honoured; LOCKSTEP_BUILD_DIR names another build folder.
 
 set -euo pipefail
 # shellcheck source=scripts/common.sh
@@ -41,7 +41,8 @@ fi
 # One compiler needs up to 1.5 GiB here.
 jobs=$(cores)
 by_memory=$(awk '/^MemAvailable/ {print int($2 / 1572864)}' /proc/meminfo 2> /dev/null || true)
-if [ -n "$by_memory" ] && [ "$by_memory" -lt "$jobs" ]; then jobs=$((by_memory > 0 ? by_memory : 1)); fi
+if [ -n "$by_memory" ] && [ "$by_memory" -lt "$jobs" ]; then jobs=$by_memory; fi
+if [ "$jobs" -lt 1 ]; then jobs=1; fi
 
 say "building $target in $build ($jobs jobs)"
 mkdir -p "$build"

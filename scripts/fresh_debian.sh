@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Proves the two commands on a machine with nothing installed: makes a minimal Debian root, copies
-# the repository in, runs scripts/quickstart.sh and scripts/test.sh inside it, and reports the times.
+# the repository in, runs scripts/quickstart.sh and scripts/test.sh inside, and reports the times.
 #
 # Usage: scripts/fresh_debian.sh [--root DIR] [--suite NAME] [--worktree] [--quickstart-only]
 #   --root DIR         where to make the root; default: a temporary folder, removed at the end

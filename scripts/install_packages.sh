@@ -32,7 +32,7 @@ if [ "$only_list" = yes ]; then
   exit 0
 fi
 if ! command -v dpkg-query > /dev/null || ! command -v apt-get > /dev/null; then
-  say "no Debian packages here: install what scripts/build.sh names, or point CMAKE_PREFIX_PATH at it"
+  say "no Debian packages here: install what scripts/build.sh names, or set CMAKE_PREFIX_PATH"
   exit 0
 fi
 

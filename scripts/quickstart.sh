@@ -34,6 +34,7 @@ cd "$root"
 ranks=2
 config=configs/quickstart.toml
 
+show() { printf '+' && printf ' %q' "$@" && echo; }
 heading() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
 
 find_text() {
@@ -84,7 +85,7 @@ start_training() {
   if [ "$(cores)" -lt "$ranks" ]; then launcher+=(--oversubscribe); fi
   local command=("${launcher[@]}" "$lockstep" train "$config" "--run.dir=$run"
     "--data.train=$data" "--data.val=$data")
-  echo "+ ${command[*]}"
+  show "${command[@]}"
   exec "${command[@]}" < /dev/null
 }
 
@@ -116,6 +117,18 @@ train() {
   [ "$code" -eq 0 ] || die "training failed with exit code $code"
 }
 
+# keep FILE COMMAND...: shows a command's output and keeps it, until there is a newer checkpoint.
+keep() {
+  local file=$1
+  shift
+  show "$@"
+  if [ ! "$file" -nt "$run/checkpoints/latest" ]; then
+    "$@" > "$file.part"
+    mv "$file.part" "$file"
+  fi
+  cat "$file"
+}
+
 heading "packages"
 "$root/scripts/install_packages.sh"
 heading "build"
@@ -129,9 +142,9 @@ heading "prepare $text"
 prepare_data
 train
 heading "evaluate"
-"$lockstep" eval "$run" --json | tee "$run/eval.json"
+keep "$run/eval.json" "$lockstep" eval "$run" --json
 heading "sample"
-"$lockstep" generate "$run" --prompt "The " --max-tokens 200 --seed 1 | tee "$run/sample.txt"
+keep "$run/sample.txt" "$lockstep" generate "$run" --prompt "The " --max-tokens 200 --seed 1
 echo
 heading "draw the loss curve"
 scripts/plot.sh "$run" --out "$run/loss.svg"

@@ -73,7 +73,7 @@ def opens_with_comment(text, suffix):
         first = lines[1] if len(lines) > 1 else ""
     if suffix in CODE:
         return first.startswith(("//", "/*"))
-    return first.startswith("#")
+    return first.startswith(("#", '"""') if suffix == ".py" else "#")
 
 
 def check_lines(text):

@@ -140,7 +140,9 @@ void print_report(const Json& report) {
     fmt::print("{:<14} {}\n", name, version.get<std::string>());
   }
   std::string backends;
-  for (const auto& name : report["backends"]) backends += name.get<std::string>() + " ";
+  for (const Json& name : report["backends"]) {
+    backends += (backends.empty() ? "" : ", ") + name.get<std::string>();
+  }
   fmt::print("{:<14} {}\n", "backends", backends);
   const Json& cpu = report["cpu"];
   fmt::print("{:<14} {}, {} cores ({} logical), {}\n", "processor",
@@ -156,15 +158,12 @@ void print_report(const Json& report) {
              report["launched_by_mpi"].get<bool>() ? "MPI" : "none (a single process)");
   fmt::print("{:<14} {:.1f} GiB free in the current directory\n", "disk",
              report["free_disk_bytes"].get<double>() / (1u << 30));
-  for (const Json& rank : report["ranks"]) {
-    fmt::print("{:<14} {}\n", "rank", rank.get<std::string>());
-  }
-  if (!report["all_reduce"].is_null()) {
-    const Json& timed = report["all_reduce"];
-    fmt::print("{:<14} {} ranks over {}: 4 MiB in {:.3f} ms\n", "all-reduce",
-               timed["ranks"].get<int>(), timed["backend"].get<std::string>(),
-               timed["ms"].get<double>());
-  }
+  for (const Json& rank : report["ranks"]) fmt::print("{}\n", rank.get<std::string>());
+  if (report["all_reduce"].is_null()) return;
+  const Json& timed = report["all_reduce"];
+  fmt::print("{:<14} 4 MiB over {}, ranks {}: {:.3f} ms\n", "all-reduce",
+             timed["backend"].get<std::string>(), timed["ranks"].get<int>(),
+             timed["ms"].get<double>());
 }
 
 int run_doctor(MpiSession& mpi, bool json) {
@@ -196,7 +195,7 @@ int run_doctor(MpiSession& mpi, bool json) {
 
 Command add_doctor_command(CLI::App& app) {
   CLI::App* parser =
-      app.add_subcommand("doctor", "what this build and machine can do; run it under mpirun too");
+      app.add_subcommand("doctor", "What this build and machine can do; try it under mpirun");
   auto json = std::make_shared<bool>(false);
   parser->add_flag("--json", *json, "print one JSON object");
   return {.parser = parser,

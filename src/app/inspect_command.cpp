@@ -150,7 +150,7 @@ int run_inspect(const InspectArguments& arguments) {
 
 Command add_inspect_command(CLI::App& app) {
   CLI::App* parser =
-      app.add_subcommand("inspect", "what a run, a checkpoint or a token shard holds");
+      app.add_subcommand("inspect", "What a run, a checkpoint or a token shard holds");
   auto arguments = std::make_shared<InspectArguments>();
   parser->add_option("PATH", arguments->path, "run directory, checkpoint directory or .bin shard")
       ->required()

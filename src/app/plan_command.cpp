@@ -57,8 +57,8 @@ void print_table(const PlanArguments& arguments, const Options& options, const M
     fmt::print("  {:<20}{:>12.1f} MiB\n", name_of(static_cast<MemoryGroup>(group)),
                static_cast<double>(plan.bytes[static_cast<std::size_t>(group)]) / kMib);
   }
-  fmt::print("  {:<20}{:>12.1f} MiB of {:.1f}\n", "total", static_cast<double>(plan.total) / kMib,
-             arguments.memory_gib * 1024.0);
+  fmt::print("  {:<20}{:>12.1f} MiB of {} GiB\n", "total", static_cast<double>(plan.total) / kMib,
+             arguments.memory_gib);
   if (plan.largest_micro_batch > 0) {
     fmt::print("largest micro-batch that fits and divides the global batch: {}\n",
                plan.largest_micro_batch);
@@ -88,7 +88,7 @@ int run_plan(PlanArguments& arguments) {
 }  // namespace
 
 Command add_plan_command(CLI::App& app) {
-  CLI::App* parser = app.add_subcommand("plan", "parameters, memory and FLOPs of a configuration");
+  CLI::App* parser = app.add_subcommand("plan", "Parameters, memory and FLOPs of a configuration");
   auto arguments = std::make_shared<PlanArguments>();
   parser->add_option("CONFIG", arguments->config, "configuration file (TOML)")
       ->required()

@@ -65,7 +65,7 @@ int run_prepare(PrepareOptions options) {
 }  // namespace
 
 Command add_prepare_command(CLI::App& app) {
-  CLI::App* parser = app.add_subcommand("prepare", "turn text into token shards");
+  CLI::App* parser = app.add_subcommand("prepare", "Turn text into token shards");
   auto options = std::make_shared<PrepareOptions>();
   parser->add_option("TEXT", options->inputs, "text files, one document each; - reads stdin")
       ->required()

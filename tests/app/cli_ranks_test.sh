@@ -30,7 +30,7 @@ expect 64 err 1 '^lockstep: .*error: unknown command trian' -- trian
 expect 78 err 1 '^lockstep: .*error: absent.toml' -- train absent.toml
 expect 0 out 1 '^lockstep +[0-9]' -- --version
 expect 0 out 1 'lockstep COMMAND --help' -- --help
-expect 0 out 1 '^all-reduce +2 ranks over mpi' -- doctor
+expect 0 out 1 '^all-reduce .*over mpi, ranks 2' -- doctor
 expect 0 out 2 '^rank ' -- doctor
 expect 65 err 1 'error: .*nowhere' -- eval nowhere
 

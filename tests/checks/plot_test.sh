@@ -12,7 +12,7 @@ make_run() {
   awk -v from="$2" 'BEGIN {
     for (step = 10; step <= 200; step += 10) {
       loss = (step == 100) ? "null" : from * exp(-step / 100) + 1
-      printf "{\"step\":%d,\"tokens\":1,\"loss\":%s,\"lr\":1e-3,\"loss_scale\":65536.0}\n", step, loss
+      printf "{\"step\":%d,\"tokens\":1,\"loss\":%s,\"loss_scale\":65536.0}\n", step, loss
       if (step % 50 == 0) printf "{\"step\":%d,\"tokens\":1,\"val_loss\":%g}\n", step, from / 2 + 1
     }
     printf "{\"step\":900000,\"lo"

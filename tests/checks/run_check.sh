@@ -15,7 +15,8 @@ case "$tool" in
       sort | xargs "$@"
     ;;
   shellcheck)
-    { grep -rIl '^#!.*sh$' scripts tests; echo .ci/run; } | xargs "$@" --external-sources --severity=warning
+    { grep -rIl '^#!.*sh$' scripts tests && echo .ci/run; } |
+      xargs "$@" --external-sources --severity=warning
     ;;
   gnuplot) exec bash "$2" ;;
   *) exec "$@" ;;

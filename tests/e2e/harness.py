@@ -35,8 +35,8 @@ steps = 200
 micro_batch_size = 1
 global_batch_size = 12
 [optimizer]
-lr = 3e-3
-warmup_steps = 10
+lr = 1e-3
+warmup_steps = 50
 [run]
 threads = 1
 [log]

@@ -1,0 +1,100 @@
+# Whole runs on GPUs: real NCCL between ranks against one rank, stop, kill and resume bit for bit,
+# and the loss scaler. With fewer GPUs than ranks the ranks share a card. Exits 77 (skipped by
+# ctest) where there is no GPU.
+import json
+import signal
+import subprocess
+import sys
+
+import harness
+
+OPTIONS = {"run.device": "cuda", "train.micro_batch_size": 1, "train.steps": 120,
+           "checkpoint.interval": 20}
+
+
+def gpu_count(program):
+    result = subprocess.run([program, "doctor", "--json"], capture_output=True, text=True)
+    if result.returncode != 0:
+        return 0
+    return len(json.loads(result.stdout).get("gpus", []))
+
+
+class Gpu(harness.Case):
+    def options(self, ranks=1, **more):
+        shared = {"comm.share_gpu": True} if ranks > gpu_count(self.program) else {}
+        return OPTIONS | shared | {key.replace("__", "."): value for key, value in more.items()}
+
+    def test_ranks_give_the_losses_of_one(self):
+        """fp32 sums in another order: 1e-5 relative over the first 60 steps."""
+        self.train("one", self.options(train__steps=60))
+        wanted = self.losses("one")
+        for ranks in (2, 4):
+            run = f"ranks{ranks}"
+            self.train(run, self.options(ranks, train__steps=60), ranks=ranks)
+            self.assert_close(self.losses(run), wanted, 1e-5, run)
+            text = (self.folder / run / "train.log").read_text()
+            self.assertIn("communicator nccl", text)
+            # The same again: the same bits.
+            self.train(run + "again", self.options(ranks, train__steps=60), ranks=ranks)
+            self.assertEqual(self.digest(run + "again"), self.digest(run))
+
+    def test_sixteen_bits_on_two_ranks(self):
+        """Products of the two splits round alike; only the fp32 sums of gradients differ."""
+        for dtype in ("bf16", "fp16"):
+            self.train(dtype, self.options(precision__dtype=dtype, train__steps=60))
+            self.train(dtype + "2", self.options(2, precision__dtype=dtype, train__steps=60),
+                       ranks=2)
+            self.assert_close(self.losses(dtype + "2"), self.losses(dtype), 5e-3, dtype)
+
+    def test_stop_and_kill_resume_bit_for_bit(self):
+        for dtype in ("fp32", "bf16", "fp16"):
+            options = self.options(precision__dtype=dtype)
+            oracle = f"oracle_{dtype}"
+            self.train(oracle, options)
+            for how in (signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL):
+                run = f"{dtype}_{how.name}"
+                job = self.start_training(run, options)
+                self.wait_for_step(job, run, self.random.randint(25, 90))
+                job.send(how)
+                code = job.wait().code
+                self.assertIn(code, (75, -signal.SIGKILL) if how == signal.SIGKILL else (75,), run)
+                self.train(run, options)
+                self.assertEqual(self.exact_rows(run), self.exact_rows(oracle), run)
+                self.assertEqual(self.digest(run), self.digest(oracle), run)
+
+    def test_a_killed_rank_is_named_and_the_run_goes_on(self):
+        options = self.options(2)
+        self.train("pair", options, ranks=2)
+        job = self.start_training("killed", options, ranks=2)
+        self.wait_for_step(job, "killed", self.random.randint(25, 90))
+        ranks = job.ranks()
+        if len(ranks) == 2:
+            job.send(signal.SIGKILL, to=ranks[1])
+        self.assertNotEqual(job.wait().code, 0)
+        failure = json.loads((self.folder / "killed" / "failure.json").read_text())
+        self.assertIn("rank 1", failure["message"])
+        self.train("killed", options, ranks=2)
+        self.assertEqual(self.exact_rows("killed"), self.exact_rows("pair"))
+        self.assertEqual(self.digest("killed"), self.digest("pair"))
+
+    def test_overflows_are_skipped(self):
+        self.train("fp16_high", self.options(precision__dtype="fp16",
+                                             precision__initial_loss_scale=2**30))
+        rows = self.rows("fp16_high")
+        self.assertGreater(rows[-1]["skipped"], 0)
+        self.assertLess(rows[-1]["loss"], rows[0]["loss"])
+
+    def test_other_device_goes_on(self):
+        """A checkpoint of the GPU resumes on the CPU, and the losses stay near."""
+        self.train("gpu", self.options())
+        self.train("mixed", self.options(train__steps=60))
+        self.train("mixed", self.options() | {"run.device": "cpu"})
+        self.assert_close(self.losses("mixed"), self.losses("gpu"), 1e-3, "gpu then cpu")
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        if argument.endswith("lockstep") and gpu_count(argument) == 0:
+            print("skipped: no GPU on this machine")
+            sys.exit(77)
+    harness.main()
