@@ -20,25 +20,26 @@ namespace lockstep {
 
 enum class Activation { kNone, kGelu };  // GELU is the tanh form of GPT-2
 
-// out = act(scale * op(a) op(b) + bias) + residual, or, backward, act'(preactivation) * op(a) op(b).
-// fp32 accumulation whatever the storage dtype. a and b share one dtype; out has it too, or fp32.
+// out = act(scale * op(a) op(b) + bias) + residual, or, backward, act'(preactivation) * op(a)
+// op(b). fp32 accumulation whatever the storage dtype. a and b share one dtype; out has it too, or
+// fp32.
 struct GemmArgs {
-  Tensor out;                // (M, N)
-  Tensor a;                  // (M, K), or stored (K, M) when transpose_a
-  Tensor b;                  // (K, N), or stored (N, K) when transpose_b (a weight's own layout)
+  Tensor out;  // (M, N)
+  Tensor a;    // (M, K), or stored (K, M) when transpose_a
+  Tensor b;    // (K, N), or stored (N, K) when transpose_b (a weight's own layout)
   bool transpose_a = false;
   bool transpose_b = false;
-  bool accumulate = false;   // out += instead of out =; excludes activation and residual
+  bool accumulate = false;  // out += instead of out =; excludes activation and residual
   float scale = 1.0f;
-  Tensor bias;               // (N), a's dtype
-  Tensor residual;           // (M, N), out's dtype, added last; may be out itself
+  Tensor bias;      // (N), a's dtype
+  Tensor residual;  // (M, N), out's dtype, added last; may be out itself
   Activation activation = Activation::kNone;
   Tensor preactivation_out;  // (M, N), out's dtype: what went into the activation
   Activation activation_grad = Activation::kNone;
-  Tensor preactivation;      // (M, N), out's dtype: read when activation_grad is set
-  Tensor bias_grad;          // (M) fp32, accumulates the sums of op(a)'s rows: with a = dy and
-                             // transpose_a this is the bias gradient beside dW = dy^T x
-  Tensor scratch;            // scratch_bytes() of uint8
+  Tensor preactivation;  // (M, N), out's dtype: read when activation_grad is set
+  Tensor bias_grad;      // (M) fp32, accumulates the sums of op(a)'s rows: with a = dy and
+                         // transpose_a this is the bias gradient beside dW = dy^T x
+  Tensor scratch;        // scratch_bytes() of uint8
 };
 
 // Causal attention without a T x T matrix in memory (FlashAttention-2: Dao, arXiv 2307.08691).
@@ -66,7 +67,7 @@ struct AttentionBackward {  // q_offset = 0, q_len = kv_len = kv_rows
   Tensor dout;              // (B*T, H*D)
   Tensor q, k, v, out, lse;
   AttentionShape shape;
-  Tensor scratch;           // scratch_bytes() of uint8
+  Tensor scratch;  // scratch_bytes() of uint8
 };
 
 enum class NormKind { kLayerNorm, kRmsNorm };
@@ -91,7 +92,7 @@ struct NormBackward {
   Tensor weight;         // (C)
   Tensor residual_grad;  // (N, C), may be dx itself; absent means 0
   NormKind kind = NormKind::kLayerNorm;
-  Tensor scratch;        // scratch_bytes() of uint8
+  Tensor scratch;  // scratch_bytes() of uint8
 };
 
 // out[r] = token_table[tokens[r]] + position_table[position_offset + r % seq_len].
@@ -109,7 +110,7 @@ struct EmbeddingBackward {
   Tensor tokens;           // (N) int32
   Tensor dout;             // (N, C)
   std::int64_t seq_len = 0;
-  Tensor scratch;          // scratch_bytes() of uint8
+  Tensor scratch;  // scratch_bytes() of uint8
 };
 
 // Rotates, in place, pairs (i, i + D/2) of every head by the angle of the row's position
@@ -137,16 +138,16 @@ struct SwigluBackward {
 // What changes from step to step, in device memory, so that nothing is passed by value.
 // One struct per run; written by step_update only.
 struct StepState {
-  float loss_scale = 1.0f;     // S; 1 except in fp16
-  float grad_seed = 0.0f;      // S / (micro_batch_size * seq_len): what backward starts from
-  float lr = 0.0f;             // of the update that this step makes
-  float grad_norm = 0.0f;      // unscaled, before clipping
+  float loss_scale = 1.0f;       // S; 1 except in fp16
+  float grad_seed = 0.0f;        // S / (micro_batch_size * seq_len): what backward starts from
+  float lr = 0.0f;               // of the update that this step makes
+  float grad_norm = 0.0f;        // unscaled, before clipping
   float grad_multiplier = 0.0f;  // unscale * clip: what the optimizer multiplies gradients by
-  std::int32_t finite = 1;     // 0: this step is skipped
+  std::int32_t finite = 1;       // 0: this step is skipped
   std::int32_t good_steps = 0;   // finite steps in a row since the scale last changed
   std::int32_t skips_in_row = 0;
-  std::int64_t updates = 0;    // applied updates, this step's included when finite
-  std::int64_t skipped = 0;    // steps skipped since the run began
+  std::int64_t updates = 0;  // applied updates, this step's included when finite
+  std::int64_t skipped = 0;  // steps skipped since the run began
 };
 
 // Fused softmax and cross-entropy over the first `vocab` columns; columns beyond are padding: they
@@ -179,14 +180,14 @@ struct WorkItem {
 };
 inline constexpr std::int64_t kWorkItemElements = 65536;
 
-// sums[s] = sum of grad^2 over the segment's items, in item order; not finite if any element is not.
-// Segments without an item in `items` are left alone.
+// sums[s] = sum of grad^2 over the segment's items, in item order; not finite if any element is
+// not. Segments without an item in `items` are left alone.
 struct GradNormArgs {
   Tensor sums;                      // (segments) fp64
   Tensor grads;                     // flat fp32
   const WorkItem* items = nullptr;  // on the device, ordered by segment
   std::int64_t item_count = 0;
-  Tensor scratch;                   // scratch_bytes() of uint8
+  Tensor scratch;  // scratch_bytes() of uint8
 };
 
 // What step_update needs besides the state; fixed for a run.
@@ -211,8 +212,8 @@ struct StepRules {
 //   norm^2 = sum in index order; finite = all sums finite; grad_multiplier = micro_tokens /
 //   (valid * S) * min(1, clip / norm); then scale growth or backoff, updates, skipped, lr.
 struct StepUpdateArgs {
-  StepState* state = nullptr;       // on the device, in and out
-  Tensor verdict;                   // (segments + 3 or more) fp64
+  StepState* state = nullptr;  // on the device, in and out
+  Tensor verdict;              // (segments + 3 or more) fp64
   std::int64_t segments = 0;
   StepRules rules;
 };

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Times whole training steps on this machine's GPUs, PyTorch's compiled model beside them where torch
-# is installed. One line of JSON a run, in the order A B B A (peer, ours, ours, peer).
+# Times whole training steps on this machine's GPUs, PyTorch's compiled model beside them where
+# torch is installed. One line of JSON a run, in the order A B B A (peer, ours, ours, peer).
 #   scripts/bench_gpu.sh [--binary build/lockstep] [--steps N] [--gpus N] [--only LABEL]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,10 +23,21 @@ trap 'rm -rf "$work"' EXIT
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
 
 # Enough tokens for every shape: the licence texts, repeated.
-for _ in $(seq 40); do cat /usr/share/common-licenses/*; done > "$work/text.txt" 2> /dev/null || true
+for _ in $(seq 40); do
+  cat /usr/share/common-licenses/* 2> /dev/null || true
+done > "$work/text.txt"
 "$binary" prepare --out "$work/data" --tokenizer byte "$work/text.txt" > /dev/null
-printf '[data]\ntrain = "%s"\n[train]\nsteps = %s\n[optimizer]\nlr = 6e-4\nwarmup_steps = 100\n[log]\ninterval = 1\n' \
-  "$work/data" "$((steps + 3))" > "$work/bench.toml"
+cat > "$work/bench.toml" << END
+[data]
+train = "$work/data"
+[train]
+steps = $((steps + 3))
+[optimizer]
+lr = 6e-4
+warmup_steps = 100
+[log]
+interval = 1
+END
 
 launch=()
 if [ "$gpus" -gt 1 ]; then

@@ -26,7 +26,7 @@ class Known:
         app = {p.stem: p.read_text() for p in (root / "src/app").glob("*.cpp")}
         self.commands = {name[:-len("_command")]: set(DECLARED.findall(text))
                          for name, text in app.items() if name.endswith("_command")}
-        self.keys = set(KEY.findall("\n".join(app.values())))
+        self.keys = set(KEY.findall("\n".join(app.values()))) | {"section.key"}  # any of them
         self.general = {"help", "version"}
         self.anywhere = "\n".join(
             p.read_text(errors="replace") for top in ("scripts", "src/app", "tests", ".ci", "cmake")

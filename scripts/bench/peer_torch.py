@@ -1,8 +1,8 @@
-"""PyTorch's compiled GPT-2 on the shapes of a Lockstep run: the peer that a benchmark quotes beside it.
+"""PyTorch's compiled GPT-2 on the shapes of a Lockstep run: the peer quoted beside it.
 
-One process a GPU (start with torchrun for more than one); random tokens, AdamW (fused), global-norm
-clipping, loss over all tokens, gradient accumulation without a reduction in between. Prints one JSON
-line on rank 0: median milliseconds a step, tokens a second of all GPUs, peak GiB.
+One process a GPU (start with torchrun for more than one); random tokens, AdamW (fused), clipping by
+the global norm, gradient accumulation without a reduction in between. Prints one line of JSON on
+rank 0: median milliseconds a step, tokens a second of all GPUs, peak GiB.
 """
 
 import argparse

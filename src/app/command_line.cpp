@@ -6,8 +6,8 @@
 #include "app/version.h"
 #include "core/error.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
+#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <string>
@@ -89,8 +89,8 @@ void reject_extras(const CLI::App& parser, const ConfigRegistry* registry) {
   if (extras.empty()) fail(ExitCode::kUsage, "no command given; the commands are {}", list);
   const std::string& word = extras.front();
   const bool is_flag = word.size() > 1 && word[0] == '-';
-  const std::string near = is_flag ? nearest(word.substr(0, word.find('=')), flags_of(app))
-                                   : nearest(word, names);
+  const std::string near =
+      is_flag ? nearest(word.substr(0, word.find('=')), flags_of(app)) : nearest(word, names);
   fail(ExitCode::kUsage, "unknown {} {}{}", is_flag ? "flag" : "command", word,
        near.empty() ? "; the commands are " + list : fmt::format("; did you mean {}?", near));
 }
@@ -124,6 +124,9 @@ const Command* parse_command_line(CLI::App& app, const std::vector<Command>& com
   try {
     app.parse(reversed_arguments(argc, argv));
   } catch (const CLI::Success& help) {
+    if (chosen_command(commands) == nullptr && !app.remaining().empty()) {
+      reject_command(app, commands);
+    }
     return prints ? (app.exit(help), nullptr) : nullptr;
   } catch (const CLI::ParseError& error) {
     const Command* command = chosen_command(commands);

@@ -19,8 +19,8 @@ std::string joined(const std::vector<std::string>& words) {
 
 }  // namespace
 
-void ConfigRegistry::add(const std::string& name, ConfigKey::Target target,
-                         std::string description, ValueRule rule) {
+void ConfigRegistry::add(const std::string& name, ConfigKey::Target target, std::string description,
+                         ValueRule rule) {
   const std::size_t dot = name.find('.');
   CHECK(dot != std::string::npos && find(name) == nullptr, "key {}", name);
   ConfigKey key{.section = name.substr(0, dot),
@@ -34,9 +34,8 @@ void ConfigRegistry::add(const std::string& name, ConfigKey::Target target,
 }
 
 std::size_t ConfigRegistry::index_of(const std::string& full_name) const {
-  const auto found = std::find_if(keys_.begin(), keys_.end(), [&](const ConfigKey& key) {
-    return key.full() == full_name;
-  });
+  const auto found = std::find_if(keys_.begin(), keys_.end(),
+                                  [&](const ConfigKey& key) { return key.full() == full_name; });
   return static_cast<std::size_t>(found - keys_.begin());
 }
 
@@ -49,8 +48,8 @@ void ConfigRegistry::add_options(CLI::App& app) {
   for (std::size_t index = 0; index < keys_.size(); ++index) {
     const ConfigKey& key = keys_[index];
     const bool is_list = std::holds_alternative<std::vector<std::string>*>(key.target);
-    const std::string text = fmt::format("{}; {} (default {})", key.description, expectation(key),
-                                         key.default_value);
+    const std::string text =
+        fmt::format("{}; {} (default {})", key.description, expectation(key), key.default_value);
     // A list may be repeated; of any other key the last one counts, as with scripts that append
     // their own overrides. Each option takes exactly one argument, so that it cannot swallow the
     // config file's name.

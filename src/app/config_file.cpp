@@ -79,8 +79,7 @@ void ConfigRegistry::load_text(const std::string& toml, const std::string& file_
   try {
     root = toml::parse(toml, file_name);
   } catch (const toml::parse_error& error) {
-    fail(ExitCode::kConfig, "{}: {}", place(file_name, error.source().begin),
-         error.description());
+    fail(ExitCode::kConfig, "{}: {}", place(file_name, error.source().begin), error.description());
   }
   for (const Entry& section : in_file_order(root)) {
     const std::string where = place(file_name, section.position);

@@ -80,8 +80,8 @@ void ConfigRegistry::register_data_and_train() {
   add("train.global_batch_size", &train.global_batch_size,
       "sequences per step over all ranks; 0: micro_batch_size x ranks", at_least(0));
   add("train.overfit_batch", &train.overfit_batch, "train on the first step's batch only");
-  add("train.max_skips", &train.max_skips,
-      "end the run after this many non-finite steps in a row", at_least(1));
+  add("train.max_skips", &train.max_skips, "end the run after this many non-finite steps in a row",
+      at_least(1));
   add("train.time_limit_minutes", &train.time_limit_minutes,
       "save and stop in time, in minutes from process start; auto: Slurm's limit; empty: never",
       word_or_number({"", "auto"}, above(0)));
@@ -94,8 +94,7 @@ void ConfigRegistry::register_optimizer() {
   add("optimizer.schedule", &optimizer.schedule, "shape of the learning rate after warm-up",
       one_of({"cosine", "linear", "constant", "wsd"}));
   add("optimizer.warmup_steps", &optimizer.warmup_steps, "updates of linear warm-up", at_least(0));
-  add("optimizer.decay_steps", &optimizer.decay_steps, "updates of wsd's final decay",
-      at_least(0));
+  add("optimizer.decay_steps", &optimizer.decay_steps, "updates of wsd's final decay", at_least(0));
   add("optimizer.final_lr_fraction", &optimizer.final_lr_fraction,
       "learning rate at the end, as a fraction of the peak", within(0, 1));
   add("optimizer.beta1", &optimizer.beta1, "decay of the first moment", within(0, 1));
@@ -114,8 +113,8 @@ void ConfigRegistry::register_precision_and_comm() {
   add("precision.tf32", &precision.tf32, "TF32 matrix products for fp32 on CUDA");
   add("precision.loss_scale", &precision.loss_scale, "loss scale of fp16",
       word_or_number({"dynamic"}, above(0)));
-  add("precision.initial_loss_scale", &precision.initial_loss_scale,
-      "where dynamic scaling starts", above(0));
+  add("precision.initial_loss_scale", &precision.initial_loss_scale, "where dynamic scaling starts",
+      above(0));
   add("precision.growth_interval", &precision.growth_interval,
       "finite steps in a row after which the scale doubles", at_least(1));
   add("precision.min_loss_scale", &precision.min_loss_scale, "floor of the dynamic scale",
@@ -140,15 +139,13 @@ void ConfigRegistry::register_rest() {
       "steps between checkpoints; 0: only at the end and on a stop", at_least(0));
   add("checkpoint.keep_last", &checkpoint.keep_last, "newest checkpoints to keep; 0: all",
       at_least(0));
-  add("checkpoint.keep_every", &checkpoint.keep_every,
-      "also keep steps that this divides; 0: none", at_least(0));
+  add("checkpoint.keep_every", &checkpoint.keep_every, "also keep steps that this divides; 0: none",
+      at_least(0));
   add("checkpoint.resume", &checkpoint.resume,
       "auto: the newest valid checkpoint of run.dir; none: start anew; or a path to start from");
 
-  add("eval.interval", &options_.eval.interval, "steps between validations; 0: never",
-      at_least(0));
-  add("eval.batches", &options_.eval.batches, "global batches per validation; 0: all",
-      at_least(0));
+  add("eval.interval", &options_.eval.interval, "steps between validations; 0: never", at_least(0));
+  add("eval.batches", &options_.eval.batches, "global batches per validation; 0: all", at_least(0));
   add("log.interval", &options_.log.interval, "steps between step lines; 0: never", at_least(0));
 }
 

@@ -17,9 +17,9 @@ struct ValueRule {
 
   double low = -kInfinity;
   double high = kInfinity;
-  bool low_open = false;           // low itself is not allowed
+  bool low_open = false;             // low itself is not allowed
   std::vector<std::string> words{};  // text keys: the allowed words; empty allows any text
-  bool or_number = false;          // text keys: a number within low..high is allowed too
+  bool or_number = false;            // text keys: a number within low..high is allowed too
 };
 ValueRule at_least(double low);
 ValueRule above(double low);
@@ -28,8 +28,7 @@ ValueRule one_of(std::vector<std::string> words);
 ValueRule word_or_number(std::vector<std::string> words, ValueRule number);
 
 // A value as TOML types it. An integer counts as a number, never the other way round.
-using ConfigValue =
-    std::variant<bool, std::int64_t, double, std::string, std::vector<std::string>>;
+using ConfigValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::string>>;
 
 struct ConfigKey {
   using Target = std::variant<bool*, int*, std::int64_t*, std::uint64_t*, double*, std::string*,

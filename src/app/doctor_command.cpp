@@ -9,8 +9,8 @@
 #include "core/error.h"
 #include "kernels/table.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include <chrono>
@@ -79,8 +79,7 @@ Json backend_facts() {
 // Device memory that a timed all-reduce may use.
 class DeviceBuffer {
  public:
-  DeviceBuffer(Device& device, std::size_t bytes)
-      : device_(device), data_(device.allocate(bytes)) {
+  DeviceBuffer(Device& device, std::size_t bytes) : device_(device), data_(device.allocate(bytes)) {
     CHECK(data_ != nullptr, "{} bytes", bytes);
   }
   ~DeviceBuffer() { device_.release(data_); }
@@ -145,9 +144,9 @@ void print_report(const Json& report) {
   }
   fmt::print("{:<14} {}\n", "backends", backends);
   const Json& cpu = report["cpu"];
-  fmt::print("{:<14} {}, {} cores ({} logical), {}\n", "processor",
-             cpu["model"].get<std::string>(), cpu["cores"].get<int>(),
-             cpu["logical_cpus"].get<int>(), cpu["isa"].get<std::string>());
+  fmt::print("{:<14} {}, {} cores ({} logical), {}\n", "processor", cpu["model"].get<std::string>(),
+             cpu["cores"].get<int>(), cpu["logical_cpus"].get<int>(),
+             cpu["isa"].get<std::string>());
   for (const Json& gpu : report["gpus"]) {
     fmt::print("{:<14} {} {}, {:.1f} GiB, {}\n", "GPU", gpu["ordinal"].get<int>(),
                gpu["name"].get<std::string>(), gpu["memory_bytes"].get<double>() / (1u << 30),
@@ -198,8 +197,7 @@ Command add_doctor_command(CLI::App& app) {
       app.add_subcommand("doctor", "What this build and machine can do; try it under mpirun");
   auto json = std::make_shared<bool>(false);
   parser->add_flag("--json", *json, "print one JSON object");
-  return {.parser = parser,
-          .run = [json](MpiSession& mpi) { return run_doctor(mpi, *json); }};
+  return {.parser = parser, .run = [json](MpiSession& mpi) { return run_doctor(mpi, *json); }};
 }
 
 }  // namespace lockstep

@@ -73,12 +73,13 @@ int run_eval(const EvalArguments& arguments, MpiSession& mpi) {
   });
   Arena arena(*session.device);
   Stream stream(*session.device, "eval");
-  const auto model = make_model(source.options.model, plan, arena,
-                                &session.device->kernels().scratch_bytes);
+  const auto model =
+      make_model(source.options.model, plan, arena, &session.device->kernels().scratch_bytes);
   agree(*session.world, [&] { load_weights(*source.reader, model->parameters(), stream); });
   Evaluator evaluator(arena, *session.device, plan.batch, plan.seq_len);
-  const auto result = evaluator.run(*model, *data, arguments.batches * plan.batch, *session.world,
-                                    [] { return stop_requested() != 0; }, stream);
+  const auto result = evaluator.run(
+      *model, *data, arguments.batches * plan.batch, *session.world,
+      [] { return stop_requested() != 0; }, stream);
   if (!result) fail(ExitCode::kInterrupted, "interrupted: no result");
   if (session.world->rank() == 0) print(*result, arguments);
   return static_cast<int>(ExitCode::kDone);

@@ -58,8 +58,8 @@ int run_generate(const GenerateArguments& arguments, MpiSession& mpi) {
   plan.head_chunks = plan.seq_len;  // only one row of logits is ever needed
   Arena arena(*session.device);
   Stream stream(*session.device, "generate");
-  const auto model = make_model(source.options.model, plan, arena,
-                                &session.device->kernels().scratch_bytes);
+  const auto model =
+      make_model(source.options.model, plan, arena, &session.device->kernels().scratch_bytes);
   load_weights(*source.reader, model->parameters(), stream);
   SamplingOptions sampling = arguments.sampling;
   sampling.end_of_text = tokenizer->end_of_text();

@@ -7,8 +7,8 @@
 #include "io/checkpoint.h"
 #include "trainer/run_directory.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
@@ -127,7 +127,8 @@ Json inspect(const InspectArguments& arguments) {
   if (looks_like_run(path)) return inspect_run_directory(path, level);
   fail(ExitCode::kData,
        "{}: neither a run, a checkpoint nor a shard; give a run directory, "
-       "RUN/checkpoints/step_N or a .bin file", path);
+       "RUN/checkpoints/step_N or a .bin file",
+       path);
 }
 
 int run_inspect(const InspectArguments& arguments) {

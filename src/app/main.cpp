@@ -14,8 +14,8 @@
 #include "app/train_command.h"
 #include "core/error.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
+#include <CLI/CLI.hpp>
 
 #include <cerrno>
 #include <new>
@@ -35,7 +35,7 @@ struct Failure {
 };
 
 std::vector<Command> add_commands(CLI::App& app) {
-  return {add_prepare_command(app), add_train_command(app),   add_eval_command(app),
+  return {add_prepare_command(app),  add_train_command(app),   add_eval_command(app),
           add_generate_command(app), add_inspect_command(app), add_plan_command(app),
           add_doctor_command(app)};
 }

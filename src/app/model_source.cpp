@@ -59,7 +59,8 @@ void load_weights(CheckpointReader& reader, ParameterSet& parameters, Stream& st
   std::vector<std::byte> rounded;
   for (const Parameter& parameter : parameters.all()) {
     values.resize(static_cast<std::size_t>(parameter.count()));
-    reader.read("model/" + parameter.name, /*row_begin=*/0, std::as_writable_bytes(std::span(values)));
+    reader.read("model/" + parameter.name, /*row_begin=*/0,
+                std::as_writable_bytes(std::span(values)));
     switch (weights.dtype) {
       case DType::kBF16: round_into<bf16>(values, rounded); break;
       case DType::kF16: round_into<f16>(values, rounded); break;

@@ -14,9 +14,9 @@ namespace lockstep {
 
 struct ModelSource {
   std::unique_ptr<CheckpointReader> reader;
-  Options options;             // of the run that made it
-  std::string tokenizer;       // directory, or "" when the checkpoint carries none
-  std::string description;     // "runs/tiny step 2000"
+  Options options;          // of the run that made it
+  std::string tokenizer;    // directory, or "" when the checkpoint carries none
+  std::string description;  // "runs/tiny step 2000"
 };
 
 // Collective: every rank opens the same files. Throws UserError(kData) when `path` is none of the

@@ -6,8 +6,8 @@
 #include "core/error.h"
 #include "trainer/memory_plan.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 namespace lockstep {
@@ -42,14 +42,15 @@ nlohmann::ordered_json to_json(const MemoryPlan& plan) {
 
 void print_table(const PlanArguments& arguments, const Options& options, const MemoryPlan& plan) {
   const ModelConfig& model = options.model;
-  fmt::print("{}: {} layers, {} heads ({} key/value), width {}, ffn {}, vocabulary {}, context {}\n",
-             model.architecture, model.layers, model.heads, model.kv_heads, model.hidden,
-             model.ffn, model.vocab, model.seq_len);
+  fmt::print(
+      "{}: {} layers, {} heads ({} key/value), width {}, ffn {}, vocabulary {}, context {}\n",
+      model.architecture, model.layers, model.heads, model.kv_heads, model.hidden, model.ffn,
+      model.vocab, model.seq_len);
   fmt::print("{:<22}{:>16}\n", "parameters", plan.parameters);
   fmt::print("{:<22}{:>16.4g}\n", "FLOPs per token", plan.flops_per_token);
-  fmt::print("{:<22}{:>16}   = {} x {} x {} (micro-batch x accumulation x ranks)\n",
-             "global batch", options.train.global_batch_size, options.train.micro_batch_size,
-             plan.accumulation, arguments.world);
+  fmt::print("{:<22}{:>16}   = {} x {} x {} (micro-batch x accumulation x ranks)\n", "global batch",
+             options.train.global_batch_size, options.train.micro_batch_size, plan.accumulation,
+             arguments.world);
   fmt::print("{:<22}{:>12.1f} MiB\n", "checkpoint",
              static_cast<double>(plan.checkpoint_bytes) / kMib);
   fmt::print("memory of one rank, {}:\n", options.precision.dtype);
@@ -75,8 +76,8 @@ int run_plan(PlanArguments& arguments) {
   if (options.train.global_batch_size == 0) {
     options.train.global_batch_size = options.train.micro_batch_size * arguments.world;
   }
-  const MemoryPlan plan = plan_memory(options, arguments.world,
-                                      static_cast<std::size_t>(arguments.memory_gib * kGib));
+  const MemoryPlan plan =
+      plan_memory(options, arguments.world, static_cast<std::size_t>(arguments.memory_gib * kGib));
   if (arguments.json) {
     fmt::print("{}\n", to_json(plan).dump(2));
   } else {

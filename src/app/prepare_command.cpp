@@ -6,8 +6,8 @@
 #include "core/error.h"
 #include "data/prepare.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
+#include <CLI/CLI.hpp>
 
 #include <filesystem>
 

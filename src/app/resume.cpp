@@ -98,8 +98,7 @@ ResumePoint find_resume_point(const Options& options, const std::string& checkpo
   if (point.reader != nullptr) {
     // Its own checkpoints, once it has some, count before the state that it started from.
     const std::string run = canonical(mode);
-    const bool own = point.started_from == source ||
-                     point.started_from.rfind(run + "/", 0) == 0 ||
+    const bool own = point.started_from == source || point.started_from.rfind(run + "/", 0) == 0 ||
                      source.rfind(canonical(checkpoints) + "/", 0) == 0;
     if (!own) fail_other_run(options, "that did not start from " + mode);
     return point;

@@ -17,8 +17,9 @@ struct ResumePoint {
   std::string started_from;                  // another run's checkpoint that this run began with
 };
 
-// Collective. `checkpoints` is RUN/checkpoints. Throws UserError(kConfig) when run.dir holds another
-// run's checkpoints (proposing a new run.dir), kData when a checkpoint that was asked for is bad.
+// Collective. `checkpoints` is RUN/checkpoints. Throws UserError(kConfig) when run.dir holds
+// another run's checkpoints (proposing a new run.dir), kData when a checkpoint that was asked for
+// is bad.
 ResumePoint find_resume_point(const Options& options, const std::string& checkpoints, World& world,
                               Log& log);
 

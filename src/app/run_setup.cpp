@@ -46,7 +46,8 @@ double slurm_seconds_left() {
   if (job == nullptr || std::string(job).find_first_not_of("0123456789") != std::string::npos) {
     return -1.0;
   }
-  const std::string command = fmt::format("squeue --noheader --jobs={} --format=%L 2>/dev/null", job);
+  const std::string command =
+      fmt::format("squeue --noheader --jobs={} --format=%L 2>/dev/null", job);
   std::FILE* pipe = popen(command.c_str(), "r");
   if (pipe == nullptr) return -1.0;
   char line[64] = "";
@@ -69,10 +70,9 @@ void set_up_steps(const Options& options, RunData& run) {
     fail(ExitCode::kConfig, "give exactly one of train.steps and train.epochs");
   }
   const double samples = train.epochs * static_cast<double>(run.train->samples());
-  run.steps = train.steps > 0
-                  ? train.steps
-                  : static_cast<std::int64_t>(
-                        std::ceil(samples / static_cast<double>(train.global_batch_size)));
+  run.steps = train.steps > 0 ? train.steps
+                              : static_cast<std::int64_t>(std::ceil(
+                                    samples / static_cast<double>(train.global_batch_size)));
 }
 
 }  // namespace

@@ -57,8 +57,10 @@ bool use_cuda(World& world, const std::string& device, Log& log) {
   const auto with_gpu = world.all_reduce({has_usable_gpu() ? 1 : 0}, ReduceOp::kSum)[0];
   if (with_gpu == world.size()) return true;
   if (with_gpu > 0) {
-    log.info("warning: only {} of {} ranks see a GPU, so all use the CPU; run.device=cuda makes "
-             "this an error that names the rank", with_gpu, world.size());
+    log.info(
+        "warning: only {} of {} ranks see a GPU, so all use the CPU; run.device=cuda makes "
+        "this an error that names the rank",
+        with_gpu, world.size());
   }
   return false;
 }
@@ -111,29 +113,30 @@ std::unique_ptr<Device> open_device(World& world, const RunOptions& run, bool sh
   return device;
 }
 
-std::unique_ptr<Communicator> open_communicator(const MpiSession& mpi, World& world,
-                                                Device& device, const CommOptions& comm) {
+void check_backend(const std::string& backend, int world_size, bool mpi_active, bool cuda) {
+  if (backend == "self" && world_size > 1) {
+    fail(ExitCode::kConfig,
+         "comm.backend=self is for one rank, but there are {}; use auto, mpi or nccl", world_size);
+  }
+  if (backend == "mpi" && !mpi_active) {
+    fail(ExitCode::kConfig,
+         "comm.backend=mpi needs a launcher: start the program with mpirun or srun --mpi=pmix, or "
+         "use comm.backend=auto");
+  }
+  if (backend == "nccl" && !cuda) {
+    fail(ExitCode::kConfig,
+         "comm.backend=nccl moves GPU memory, but run.device is the CPU; use comm.backend=auto");
+  }
+}
+
+std::unique_ptr<Communicator> open_communicator(const MpiSession& mpi, World& world, Device& device,
+                                                const CommOptions& comm) {
   const bool cuda = device.kind() == DeviceKind::kCuda;
   std::string backend = comm.backend;
   if (backend == "auto") {
     backend = world.size() == 1 ? "self" : cuda && !nccl_version().empty() ? "nccl" : "mpi";
   }
-  // These are the same on all ranks, so each throws for itself and no rank waits for another.
-  if (backend == "self" && world.size() > 1) {
-    throw CollectiveError(ExitCode::kConfig,
-                          fmt::format("comm.backend=self is for one rank, but there are {}; use "
-                                      "auto, mpi or nccl", world.size()));
-  }
-  if (backend == "mpi" && !mpi.active()) {
-    throw CollectiveError(ExitCode::kConfig,
-                          "comm.backend=mpi needs a launcher: start the program with mpirun or "
-                          "srun --mpi=pmix, or use comm.backend=auto");
-  }
-  if (backend == "nccl" && !cuda) {
-    throw CollectiveError(ExitCode::kConfig,
-                          "comm.backend=nccl moves GPU memory, but run.device is the CPU; use "
-                          "comm.backend=auto");
-  }
+  agree(world, [&] { check_backend(backend, world.size(), mpi.active(), cuda); });
   if (backend == "self") return make_self_communicator();
   if (backend == "mpi") return make_mpi_communicator(comm.timeout_seconds);
   return make_nccl_communicator(
@@ -183,8 +186,7 @@ void agree(World& world, const std::function<void()>& step) {
     const std::size_t space = outcome.find(' ');
     const auto code = static_cast<ExitCode>(std::stoi(outcome.substr(0, space)));
     const std::string message = outcome.substr(space + 1);
-    throw CollectiveError(code,
-                          rank == 0 ? message : fmt::format("rank {}: {}", rank, message));
+    throw CollectiveError(code, rank == 0 ? message : fmt::format("rank {}: {}", rank, message));
   }
 }
 
@@ -203,8 +205,8 @@ std::vector<std::string> describe_ranks(Session& session) {
   const Placement& placement = session.placement();
   const DeviceInfo& info = session.device->info();
   const bool cuda = info.kind == DeviceKind::kCuda;
-  const std::string device = cuda ? fmt::format("GPU {} {} ({})", info.ordinal, info.name, info.uuid)
-                                  : info.name;
+  const std::string device =
+      cuda ? fmt::format("GPU {} {} ({})", info.ordinal, info.name, info.uuid) : info.name;
   return session.world->all_gather(fmt::format("rank {}  {}  {}  {} thread{}", placement.rank,
                                                placement.host, device, session.threads,
                                                session.threads == 1 ? "" : "s"));

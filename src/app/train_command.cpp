@@ -8,14 +8,16 @@
 #include "app/session.h"
 #include "app/signals.h"
 #include "app/version.h"
+#include "data/tokenizer.h"
 #include "trainer/trainer.h"
 
 #include <lockstep_version.h>
 
+#include <unistd.h>
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 
+#include <filesystem>
 #include <memory>
 
 namespace lockstep {
@@ -55,19 +57,20 @@ void print_setup(Session& session, const Options& options, const RunData& data) 
            session.placement().nodes, session.communicator->name());
   for (const std::string& line : ranks) log.info("  {}", line);
   const ModelConfig& m = options.model;
-  log.info("model {}: {} layers, {} heads ({} kv), hidden {}, ffn {}, vocab {}, seq_len {}, {} "
-           "parameters, {}",
-           m.architecture, m.layers, m.heads, m.kv_heads, m.hidden, m.ffn, m.vocab, m.seq_len,
-           parameter_count(m), options.precision.dtype);
+  log.info(
+      "model {}: {} layers, {} heads ({} kv), hidden {}, ffn {}, vocab {}, seq_len {}, {} "
+      "parameters, {}",
+      m.architecture, m.layers, m.heads, m.kv_heads, m.hidden, m.ffn, m.vocab, m.seq_len,
+      parameter_count(m), options.precision.dtype);
   const std::int64_t sequences = options.train.global_batch_size;
-  log.info("batch: global_batch_size {} = micro_batch_size {} x accumulation {} x world size {}; {} "
-           "tokens a step, {} steps",
-           sequences, options.train.micro_batch_size, data.accumulation, session.placement().size,
-           sequences * m.seq_len, data.steps);
+  log.info(
+      "batch: global_batch_size {} = micro_batch_size {} x accumulation {} x world size {}; {} "
+      "tokens a step, {} steps",
+      sequences, options.train.micro_batch_size, data.accumulation, session.placement().size,
+      sequences * m.seq_len, data.steps);
   log.info("data: {} training tokens in {} shard(s), {} samples an epoch{}", data.train->tokens(),
            data.train->shards().size(), data.train->samples(),
-           data.val == nullptr ? ""
-                               : fmt::format("; {} validation samples", data.val->samples()));
+           data.val == nullptr ? "" : fmt::format("; {} validation samples", data.val->samples()));
 }
 
 void print_memory(Session& session, const Options& options, const Arena& arena) {
@@ -81,8 +84,8 @@ void print_memory(Session& session, const Options& options, const Arena& arena) 
   }
 }
 
-CheckpointMeta identity(const Options& options, const ConfigRegistry& registry,
-                        const RunData& data, const ResumePoint& resume) {
+CheckpointMeta identity(const Options& options, const ConfigRegistry& registry, const RunData& data,
+                        const ResumePoint& resume) {
   CheckpointMeta meta;
   meta.seed = options.run.seed;
   meta.run_id = resume.reader != nullptr && resume.started_from.empty()
@@ -121,18 +124,27 @@ class TrainRun {
       if (session_.world->rank() != 0) return;
       directory_ = std::make_unique<RunDirectory>(options_.run.dir, session_.log);
       session_.log.open_file(options_.run.dir + "/train.log");
+      keep_tokenizer();
     });
+  }
+
+  // A tokenizer named by kind ("byte") has no files yet; with them the checkpoints are complete.
+  void keep_tokenizer() {
+    tokenizer_ = tokenizer_directory(options_.data);
+    if (!tokenizer_.empty() || options_.data.tokenizer.empty()) return;
+    tokenizer_ = options_.run.dir + "/tokenizer";
+    std::filesystem::create_directories(tokenizer_);
+    open_tokenizer(options_.data.tokenizer)->save(tokenizer_);
   }
 
   int train() {
     const std::string checkpoints = options_.run.dir + "/checkpoints";
-    ResumePoint resume =
-        find_resume_point(options_, checkpoints, *session_.world, session_.log);
-    const std::string tokenizer = tokenizer_directory(options_.data);
+    ResumePoint resume = find_resume_point(options_, checkpoints, *session_.world, session_.log);
+    tokenizer_ = session_.world->broadcast(tokenizer_, 0);
     std::vector<std::string> changes;
     agree(*session_.world, [&] {
       if (resume.reader == nullptr) return;
-      changes = check_resume(*resume.reader, options_, tokenizer, data_.train->fingerprint());
+      changes = check_resume(*resume.reader, options_, tokenizer_, data_.train->fingerprint());
       if (resume.reader->meta().step > data_.steps) {
         fail(ExitCode::kConfig, "train.steps = {} lies before the checkpoint's step {}; raise it",
              data_.steps, resume.reader->meta().step);
@@ -140,7 +152,7 @@ class TrainRun {
     });
     print_setup(session_, options_, data_);
     make_watchdog();
-    make_trainer(checkpoints, tokenizer, resume);
+    make_trainer(checkpoints, resume);
     start(resume, changes);
     const ExitCode code = trainer_->run();
     finish(code);
@@ -157,27 +169,26 @@ class TrainRun {
         });
   }
 
-  void make_trainer(const std::string& checkpoints, const std::string& tokenizer,
-                    const ResumePoint& resume) {
+  void make_trainer(const std::string& checkpoints, const ResumePoint& resume) {
     agree(*session_.world, [&] {
-      trainer_ = std::make_unique<Trainer>(TrainerInputs{
-          .options = options_,
-          .steps = data_.steps,
-          .accumulation = data_.accumulation,
-          .world = *session_.world,
-          .communicator = *session_.communicator,
-          .device = *session_.device,
-          .log = session_.log,
-          .train_data = *data_.train,
-          .val_data = data_.val.get(),
-          .directory = directory_.get(),
-          .watchdog = watchdog_.get(),
-          .checkpoints = checkpoints,
-          .tokenizer_directory = tokenizer,
-          .identity = identity(options_, registry_, data_, resume),
-          .stop_requested = [] { return stop_requested() != 0; },
-          .seconds_since_start = process_age_seconds(),
-          .time_limit_seconds = time_limit_seconds(options_.train, session_.log)});
+      trainer_ = std::make_unique<Trainer>(
+          TrainerInputs{.options = options_,
+                        .steps = data_.steps,
+                        .accumulation = data_.accumulation,
+                        .world = *session_.world,
+                        .communicator = *session_.communicator,
+                        .device = *session_.device,
+                        .log = session_.log,
+                        .train_data = *data_.train,
+                        .val_data = data_.val.get(),
+                        .directory = directory_.get(),
+                        .watchdog = watchdog_.get(),
+                        .checkpoints = checkpoints,
+                        .tokenizer_directory = tokenizer_,
+                        .identity = identity(options_, registry_, data_, resume),
+                        .stop_requested = [] { return stop_requested() != 0; },
+                        .seconds_since_start = process_age_seconds(),
+                        .time_limit_seconds = time_limit_seconds(options_.train, session_.log)});
     });
     print_memory(session_, options_, trainer_->arena());
   }
@@ -215,8 +226,9 @@ class TrainRun {
   void adopt_gemm_plan(const std::string& plan) {
     Device& device = *session_.device;
     if (!device.kernels().adopt_gemm_plan(device.context(), plan)) {
-      session_.log.warn("the checkpoint's gemm plan does not fit this device: results may differ "
-                        "in the last bits from the run before");
+      session_.log.warn(
+          "the checkpoint's gemm plan does not fit this device: results may differ "
+          "in the last bits from the run before");
     }
   }
 
@@ -235,8 +247,7 @@ class TrainRun {
   }
 
   void record(int code, const std::string& message) {
-    record_failure(options_.run.dir,
-                   failure(session_, trainer_.get(), options_, code, message));
+    record_failure(options_.run.dir, failure(session_, trainer_.get(), options_, code, message));
     if (directory_ != nullptr) {
       directory_->event("failure", trainer_ == nullptr ? 0 : trainer_->step(),
                         nlohmann::json({{"exit_code", code}, {"message", message}}).dump());
@@ -248,6 +259,7 @@ class TrainRun {
   Session& session_;
   RunData data_;
   std::unique_ptr<RunDirectory> directory_;  // rank 0
+  std::string tokenizer_;                    // directory of its files, or ""
   std::unique_ptr<Watchdog> watchdog_;
   std::unique_ptr<Trainer> trainer_;
 };

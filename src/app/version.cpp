@@ -4,11 +4,13 @@
 #include "comm/communicator.h"
 #include "device/device.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <lockstep_version.h>
-#include <nlohmann/json.hpp>
 #include <toml++/toml.h>
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <string_view>
 
 // Declared here because the headers of these libraries belong to io and kernels/cpu.
 extern "C" int H5get_libversion(unsigned* major, unsigned* minor, unsigned* release);
@@ -28,8 +30,10 @@ std::string hdf5_version() {
   return fmt::format("{}.{}.{}", major, minor, release);
 }
 
-// Some MPI libraries report a paragraph; the first line names them.
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+// Some MPI libraries report a paragraph, or count a final NUL; the first line names them.
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find_first_of(std::string_view("\n\0", 2)));
+}
 
 }  // namespace
 

@@ -94,7 +94,8 @@ struct NcclOptions {
   bool share_gpu = false;  // several ranks on one GPU: each sets its own NCCL_HOSTID
   double timeout_seconds = 600.0;
 };
-// Collective; the NCCL id travels over `world`. Throws UserError(kConfig) without NCCL in the build.
+// Collective; the NCCL id travels over `world`. Throws UserError(kConfig) without NCCL in the
+// build.
 std::unique_ptr<Communicator> make_nccl_communicator(World& world, Device& device,
                                                      const NcclOptions& options);
 std::string nccl_version();  // "2.28.3", or "" without NCCL

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <climits>
 #include <cstdlib>
+#include <cstring>
 #include <numeric>
 
 namespace lockstep {
@@ -148,7 +149,8 @@ std::string mpi_version() {
   char text[MPI_MAX_LIBRARY_VERSION_STRING] = {};
   int length = 0;
   MPI_Get_library_version(text, &length);
-  const std::string version(text, static_cast<std::size_t>(length));
+  // Some versions count the closing zero byte in `length`.
+  const std::string version(text, strnlen(text, static_cast<std::size_t>(length)));
   return version.substr(0, version.find('\n'));
 }
 

@@ -29,8 +29,7 @@ enum class ExitCode : int {
 // A failure that the user can act on. The message is one line.
 class UserError : public std::runtime_error {
  public:
-  UserError(ExitCode code, const std::string& message)
-      : std::runtime_error(message), code_(code) {}
+  UserError(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
   ExitCode code() const noexcept { return code_; }
 
  private:
@@ -79,11 +78,11 @@ std::string nearest(std::string_view word, const Range& candidates) {
 }  // namespace lockstep
 
 // CHECK(condition) or CHECK(condition, "rows {} cols {}", r, c): throws CheckError when false.
-#define CHECK(condition, ...)                                                       \
-  do {                                                                              \
-    if (!(condition)) [[unlikely]]                                                  \
-      ::lockstep::check_failed(#condition, __FILE__, __LINE__,                      \
-                               ::lockstep::detail::check_detail(__VA_ARGS__));      \
+#define CHECK(condition, ...)                                                  \
+  do {                                                                         \
+    if (!(condition)) [[unlikely]]                                             \
+      ::lockstep::check_failed(#condition, __FILE__, __LINE__,                 \
+                               ::lockstep::detail::check_detail(__VA_ARGS__)); \
   } while (false)
 
 namespace lockstep::detail {

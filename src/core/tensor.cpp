@@ -52,6 +52,10 @@ Tensor Tensor::row_range(std::int64_t begin, std::int64_t count) const {
   return view;
 }
 
+Tensor Tensor::elements(std::int64_t begin, std::int64_t length) const {
+  return reshaped({count(), 1}).row_range(begin, length).reshaped({length});
+}
+
 Tensor Tensor::reshaped(Shape to) const {
   CHECK(contiguous() && to.count() == count(), "{} to {}", str(), to.str());
   return {data, to, dtype, device};

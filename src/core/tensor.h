@@ -67,6 +67,8 @@ struct Tensor {
   Tensor columns(std::int64_t begin, std::int64_t width) const;
   // Rows [begin, begin + count) of the (rows, cols) matrix.
   Tensor row_range(std::int64_t begin, std::int64_t count) const;
+  // Elements [begin, begin + count) of a contiguous tensor, as a vector.
+  Tensor elements(std::int64_t begin, std::int64_t count) const;
   // The same contiguous memory under another shape with as many elements.
   Tensor reshaped(Shape to) const;
   std::string str() const;  // "bf16 [8, 1024] on cuda"

@@ -75,9 +75,9 @@ std::unique_ptr<Device> open_cpu_device(const KernelTable& kernels, ContextFacto
 // has none, naming what is missing.
 std::unique_ptr<Device> open_cuda_device(const KernelTable& kernels, ContextFactory make_context,
                                          int ordinal);
-int cuda_device_count();                  // 0 without CUDA in the build, a driver or a device
+int cuda_device_count();                   // 0 without CUDA in the build, a driver or a device
 DeviceInfo cuda_device_info(int ordinal);  // without opening it
-std::string cuda_status();                // one line: versions, or why CUDA cannot be used
+std::string cuda_status();                 // one line: versions, or why CUDA cannot be used
 
 // Host buffer that the device can copy from asynchronously; move-only.
 class PinnedBuffer {
@@ -90,7 +90,9 @@ class PinnedBuffer {
   void* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }
   template <typename T>
-  T* as() const { return static_cast<T*>(data_); }
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
 
  private:
   Device* device_;

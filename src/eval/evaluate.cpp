@@ -31,16 +31,16 @@ double Evaluation::perplexity() const { return std::exp(loss); }
 Evaluator::Evaluator(Arena& arena, Device& device, std::int64_t batch, std::int64_t seq_len)
     : batch_(batch),
       seq_len_(seq_len),
-      tokens_(arena.allocate("eval tokens", {batch * seq_len}, DType::kI32,
-                             MemoryGroup::kActivations)),
+      tokens_(
+          arena.allocate("eval tokens", {batch * seq_len}, DType::kI32, MemoryGroup::kActivations)),
       targets_(arena.allocate("eval targets", {batch * seq_len}, DType::kI32,
                               MemoryGroup::kActivations)),
       totals_(arena.allocate("eval totals", {3}, DType::kF64, MemoryGroup::kActivations)),
       staging_(device, static_cast<std::size_t>(2 * batch * seq_len) * sizeof(std::int32_t)) {}
 
-std::optional<Evaluation> Evaluator::run(Model& model, const Dataset& dataset,
-                                         std::int64_t samples, World& world,
-                                         const std::function<bool()>& stop, Stream& stream) {
+std::optional<Evaluation> Evaluator::run(Model& model, const Dataset& dataset, std::int64_t samples,
+                                         World& world, const std::function<bool()>& stop,
+                                         Stream& stream) {
   const std::int64_t available = dataset.samples();
   const std::int64_t wanted = samples > 0 ? std::min(samples, available) : available;
   const std::int64_t batches = (wanted + batch_ - 1) / batch_;

@@ -65,7 +65,8 @@ std::int32_t sample(const std::vector<float>& logits, const SamplingOptions& opt
   std::vector<std::int32_t> order;
   const std::vector<double> weights = cut_distribution(logits, options, order);
   const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
-  double left = uniform(key_from(options.seed, "sample"), static_cast<std::uint64_t>(position)) * total;
+  double left =
+      uniform(key_from(options.seed, "sample"), static_cast<std::uint64_t>(position)) * total;
   for (std::size_t i = 0; i < weights.size(); ++i) {
     left -= weights[i];
     if (left < 0.0) return order[i];
@@ -80,8 +81,8 @@ void generate(Model& model, Arena& arena, const std::vector<std::int32_t>& promp
   const ModelConfig& config = model.config();
   const Tensor tokens =
       arena.allocate("tokens", {config.seq_len}, DType::kI32, MemoryGroup::kActivations);
-  const Tensor widened = arena.allocate("logits fp32", {1, config.padded_vocab()}, DType::kF32,
-                                        MemoryGroup::kLogits);
+  const Tensor widened =
+      arena.allocate("logits fp32", {1, config.padded_vocab()}, DType::kF32, MemoryGroup::kLogits);
   std::vector<std::int32_t> text = prompt;
   std::int64_t position = 0;  // tokens in the cache
   std::int64_t pending = std::min(static_cast<std::int64_t>(text.size()), config.seq_len);
@@ -90,8 +91,7 @@ void generate(Model& model, Arena& arena, const std::vector<std::int32_t>& promp
       position = 0;
       pending = (config.seq_len + 1) / 2;
     }
-    const Tensor piece =
-        tokens.reshaped({config.seq_len, 1}).row_range(0, pending).reshaped({pending});
+    const Tensor piece = tokens.elements(0, pending);
     stream.copy(piece.data, text.data() + text.size() - static_cast<std::size_t>(pending),
                 piece.bytes());
     const Tensor logits = model.append(piece, position, stream);

@@ -11,13 +11,18 @@ struct LinearForward {
   Tensor x;  // (N, in)
   Tensor weight;
   Tensor bias;
-  Tensor residual;          // added to y
-  Tensor preactivation;     // with GELU: x W^T + b is kept here, y = gelu of it
+  Tensor residual;       // added to y
+  Tensor preactivation;  // with GELU: x W^T + b is kept here, y = gelu of it
   Tensor scratch;
 };
 inline void linear_forward(const LinearForward& f, Stream& stream) {
-  GemmArgs args{.out = f.y, .a = f.x, .b = f.weight, .transpose_b = true, .bias = f.bias,
-                .residual = f.residual, .scratch = f.scratch};
+  GemmArgs args{.out = f.y,
+                .a = f.x,
+                .b = f.weight,
+                .transpose_b = true,
+                .bias = f.bias,
+                .residual = f.residual,
+                .scratch = f.scratch};
   if (f.preactivation) {
     args.activation = Activation::kGelu;
     args.preactivation_out = f.preactivation;
@@ -40,8 +45,13 @@ inline void linear_backward_input(const Tensor& dx, const Tensor& dy, const Tens
 // dweight += dy^T x and dbias += column sums of dy.
 inline void linear_backward_weight(const Tensor& dweight, const Tensor& dbias, const Tensor& dy,
                                    const Tensor& x, const Tensor& scratch, Stream& stream) {
-  ops::gemm({.out = dweight, .a = dy, .b = x, .transpose_a = true, .accumulate = true,
-             .bias_grad = dbias, .scratch = scratch},
+  ops::gemm({.out = dweight,
+             .a = dy,
+             .b = x,
+             .transpose_a = true,
+             .accumulate = true,
+             .bias_grad = dbias,
+             .scratch = scratch},
             stream);
 }
 

@@ -37,9 +37,9 @@ class Model {
   // One micro-batch: totals (3, fp64: loss sum, targets that count, correct) and gradients
   // accumulate. `ready` may be empty; it is given on the last micro-batch of a step.
   // tokens, targets: (N) int32 on the device; free for reuse when the stream has passed.
-  virtual void forward_backward(const Tensor& tokens, const Tensor& targets,
-                                const StepState* state, const Tensor& totals,
-                                const GradientReady& ready, Stream& stream) = 0;
+  virtual void forward_backward(const Tensor& tokens, const Tensor& targets, const StepState* state,
+                                const Tensor& totals, const GradientReady& ready,
+                                Stream& stream) = 0;
   // Totals only, the third counting correct predictions.
   virtual void evaluate(const Tensor& tokens, const Tensor& targets, const Tensor& totals,
                         Stream& stream) = 0;

@@ -96,9 +96,9 @@ void check(const ModelConfig& c, std::int64_t tokenizer_vocab) {
   require(c.learned_positions() ? c.hidden == c.heads * c.head_dim : true,
           fmt::format("gpt2 needs model.hidden = heads * head_dim; got {} and {} * {}", c.hidden,
                       c.heads, c.head_dim));
-  require(c.hidden % 8 == 0 && c.ffn % 8 == 0,
-          fmt::format("model.hidden = {} and model.ffn = {} must be multiples of 8", c.hidden,
-                      c.ffn));
+  require(
+      c.hidden % 8 == 0 && c.ffn % 8 == 0,
+      fmt::format("model.hidden = {} and model.ffn = {} must be multiples of 8", c.hidden, c.ffn));
 }
 
 bool flag(const std::string& text, bool fallback) {

@@ -19,11 +19,11 @@ struct ModelConfig {
   std::int64_t kv_heads = 0;  // 0: as heads
   std::int64_t head_dim = 0;  // 0: hidden / heads
   std::int64_t hidden = 0;
-  std::int64_t ffn = 0;      // 0: 4 * hidden (gpt2); must be set for llama and qwen2
-  std::int64_t vocab = 0;    // 0: the tokenizer's size
-  std::int64_t seq_len = 0;  // context length; also T of training batches
-  double norm_eps = 0.0;     // 0: 1e-5 (gpt2, llama), 1e-6 (qwen2)
-  double rope_theta = 0.0;   // 0: 10000 (llama), 1000000 (qwen2)
+  std::int64_t ffn = 0;        // 0: 4 * hidden (gpt2); must be set for llama and qwen2
+  std::int64_t vocab = 0;      // 0: the tokenizer's size
+  std::int64_t seq_len = 0;    // context length; also T of training batches
+  double norm_eps = 0.0;       // 0: 1e-5 (gpt2, llama), 1e-6 (qwen2)
+  double rope_theta = 0.0;     // 0: 10000 (llama), 1000000 (qwen2)
   std::string attention_bias;  // "", "true", "false": "" is the architecture's own
   std::string mlp_bias;
   std::string tie_embeddings;

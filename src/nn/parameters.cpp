@@ -93,9 +93,8 @@ void ParameterSet::initialize(std::uint64_t seed, int threads, Stream& stream) {
       if (length == parameter.count()) {
         draw(parameter, seed, begin, part);
       } else {
-        workers.emplace_back([&parameter, seed, begin, part] {
-          draw(parameter, seed, begin, part);
-        });
+        workers.emplace_back(
+            [&parameter, seed, begin, part] { draw(parameter, seed, begin, part); });
       }
     }
     workers.clear();  // joins

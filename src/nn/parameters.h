@@ -18,8 +18,8 @@ namespace lockstep {
 enum class Init { kZeros, kOnes, kNormal };
 
 struct Parameter {
-  std::string name;  // as in Hugging Face's state dict
-  Shape shape;       // logical: no padding
+  std::string name;    // as in Hugging Face's state dict
+  Shape shape;         // logical: no padding
   bool decay = false;  // weight decay applies (matrices)
   Init init = Init::kZeros;
   float init_std = 0.0f;
@@ -68,7 +68,8 @@ class ParameterSet {
   void refresh_weights(Stream& stream);
 
   // The pieces that grad_norm and adamw work on: all parameters, padding left out, cut at chunks of
-  // 1 Mi elements of the logical gradient. segment_names[s] is the tensor that segment s is part of.
+  // 1 Mi elements of the logical gradient. segment_names[s] is the tensor that segment s is part
+  // of.
   struct Work {
     std::vector<WorkItem> items;
     std::vector<std::size_t> segment_parameter;

@@ -47,8 +47,8 @@ void Transformer::declare_parameters() {
   layers_.resize(static_cast<std::size_t>(config_.layers));
   for (std::int64_t layer = config_.layers - 1; layer >= 0; --layer) declare_layer(layer);
   if (gpt2) {
-    position_embedding_ = declare("transformer.wpe.weight", {config_.seq_len, config_.hidden},
-                                  Init::kNormal, std);
+    position_embedding_ =
+        declare("transformer.wpe.weight", {config_.seq_len, config_.hidden}, Init::kNormal, std);
   }
   token_embedding_ = declare(gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight", table,
                              Init::kNormal, std);
@@ -62,14 +62,13 @@ void Transformer::declare_layer(std::int64_t index) {
       gpt2 ? fmt::format("transformer.h.{}.", index) : fmt::format("model.layers.{}.", index);
   const auto std = static_cast<float>(c.init_std);
   // GPT-2 scales the projections into the residual stream by 1 / sqrt(number of such layers).
-  const float residual_std =
-      gpt2 ? std / std::sqrt(2.0f * static_cast<float>(c.layers)) : std;
+  const float residual_std = gpt2 ? std / std::sqrt(2.0f * static_cast<float>(c.layers)) : std;
   Layer& layer = layers_[static_cast<std::size_t>(index)];
 
   // `names` are joined into one matrix; biases likewise.
   const auto projection = [&](const std::vector<std::pair<std::string, std::int64_t>>& names,
-                              std::int64_t in, float weight_std, bool bias, std::int64_t& weight_index,
-                              std::int64_t& bias_index) {
+                              std::int64_t in, float weight_std, bool bias,
+                              std::int64_t& weight_index, std::int64_t& bias_index) {
     for (std::size_t i = 0; i < names.size(); ++i) {
       const std::int64_t at = declare(base + names[i].first + ".weight", {names[i].second, in},
                                       Init::kNormal, weight_std, /*joined=*/i > 0);
@@ -126,8 +125,7 @@ void Transformer::plan_buffers(Arena& arena) {
   final_mean_ = arena.allocate("final mean", {rows_}, DType::kF32, MemoryGroup::kActivations);
   final_rstd_ = arena.allocate("final rstd", {rows_}, DType::kF32, MemoryGroup::kActivations);
 
-  const std::int64_t row_bytes =
-      c.padded_vocab() * static_cast<std::int64_t>(size_of(plan_.dtype));
+  const std::int64_t row_bytes = c.padded_vocab() * static_cast<std::int64_t>(size_of(plan_.dtype));
   chunks_ = plan_.head_chunks;
   if (chunks_ == 0) chunks_ = (rows_ * row_bytes + (1 << 30) - 1) / (1 << 30);
   chunks_ = std::clamp<std::int64_t>(chunks_, 1, rows_);
@@ -184,8 +182,8 @@ Transformer::Activations Transformer::plan_layer(Arena& arena, const std::string
 // Row p: cos(p * f_i) for i < D/2, then the sines, f_i = theta^(-2i/D) (Su et al., 2104.09864).
 void Transformer::build_rope_table(Arena& arena) {
   const std::int64_t dim = config_.head_dim;
-  rope_table_ = arena.allocate("rope table", {config_.seq_len, dim}, DType::kF32,
-                               MemoryGroup::kActivations);
+  rope_table_ =
+      arena.allocate("rope table", {config_.seq_len, dim}, DType::kF32, MemoryGroup::kActivations);
   if (arena.dry()) return;
   rope_values_.resize(static_cast<std::size_t>(rope_table_.count()));
   for (std::int64_t position = 0; position < config_.seq_len; ++position) {
@@ -206,8 +204,8 @@ ScratchQuery Transformer::scratch_query() const {
   ScratchQuery query;
   query.attention = attention_shape();
   query.rows = rows_;
-  query.channels = std::max({config_.hidden, config_.qkv_width(),
-                             config_.ffn * (config_.gated_mlp() ? 2 : 1)});
+  query.channels =
+      std::max({config_.hidden, config_.qkv_width(), config_.ffn * (config_.gated_mlp() ? 2 : 1)});
   query.vocab = config_.padded_vocab();
   query.parameters = parameters_.flat_count();
   query.dtype = plan_.dtype;

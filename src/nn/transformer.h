@@ -22,8 +22,7 @@ class Transformer final : public Model {
   ParameterSet& parameters() override { return parameters_; }
   const Tensor& scratch() const override { return scratch_; }
   void forward_backward(const Tensor& tokens, const Tensor& targets, const StepState* state,
-                        const Tensor& totals, const GradientReady& ready,
-                        Stream& stream) override;
+                        const Tensor& totals, const GradientReady& ready, Stream& stream) override;
   void evaluate(const Tensor& tokens, const Tensor& targets, const Tensor& totals,
                 Stream& stream) override;
   Tensor append(const Tensor& tokens, std::int64_t position, Stream& stream) override;
@@ -77,6 +76,9 @@ class Transformer final : public Model {
   void backward_norm(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& mean,
                      const Tensor& rstd, std::int64_t weight, std::int64_t bias,
                      const Tensor& residual_grad, Stream& stream);
+  Activations first_rows(std::int64_t count) const;
+  void append_projections(const Layer& layer, const Tensor& q, const Tensor& kv, const Tensor& x,
+                          std::int64_t position, Stream& stream);
   void append_layer(std::size_t index, const Tensor& x, std::int64_t position, Stream& stream);
   Tensor residual(std::size_t layer) const;
   const Activations& activations(std::size_t layer) const;

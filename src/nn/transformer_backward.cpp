@@ -40,13 +40,12 @@ void Transformer::backward(const Tensor& tokens, const GradientReady& ready, Str
     finished(parameters_[at(layers_[l].down)].offset);
     backward_layer(l, stream);
   }
-  const std::int64_t embeddings =
-      position_embedding_ >= 0 ? position_embedding_ : token_embedding_;
+  const std::int64_t embeddings = position_embedding_ >= 0 ? position_embedding_ : token_embedding_;
   finished(parameters_[at(embeddings)].offset);
   ops::embedding_backward(
       {.dtoken_table = parameters_.grad(at(token_embedding_)),
-       .dposition_table = position_embedding_ < 0 ? Tensor{}
-                                                  : parameters_.grad(at(position_embedding_)),
+       .dposition_table =
+           position_embedding_ < 0 ? Tensor{} : parameters_.grad(at(position_embedding_)),
        .tokens = tokens,
        .dout = dx_,
        .seq_len = plan_.seq_len,

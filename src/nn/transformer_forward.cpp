@@ -1,4 +1,4 @@
-// Forward: embedding, layers, head with its loss; and the cached step used by generation.
+// Forward: embedding, layers, and the head with its loss.
 #include "nn/linear.h"
 #include "nn/transformer.h"
 #include "ops/attention.h"
@@ -79,14 +79,14 @@ void Transformer::forward_layer(std::size_t index, Stream& stream) {
 void Transformer::attention_block(const Layer& layer, Activations& act, Stream& stream) {
   const std::int64_t query = config_.heads * config_.head_dim;
   const std::int64_t key = config_.kv_heads * config_.head_dim;
-  linear_forward({.y = act.qkv,
-                  .x = act.norm1,
-                  .weight = parameters_.group_weight(at(layer.qkv), qkv_parts()),
-                  .bias = layer.qkv_bias < 0
-                              ? Tensor{}
-                              : parameters_.group_weight(at(layer.qkv_bias), qkv_parts()),
-                  .scratch = scratch_},
-                 stream);
+  linear_forward(
+      {.y = act.qkv,
+       .x = act.norm1,
+       .weight = parameters_.group_weight(at(layer.qkv), qkv_parts()),
+       .bias = layer.qkv_bias < 0 ? Tensor{}
+                                  : parameters_.group_weight(at(layer.qkv_bias), qkv_parts()),
+       .scratch = scratch_},
+      stream);
   if (rope_table_) {
     ops::rope({.x = act.qkv.columns(0, query + key),
                .table = rope_table_,
@@ -107,11 +107,10 @@ void Transformer::mlp_block(const Layer& layer, const Activations& act, const Te
                             Stream& stream) {
   normalize(act.norm2, act.mean2, act.rstd2, act.mid, layer.norm2, layer.norm2_bias, stream);
   const Tensor weight = parameters_.group_weight(at(layer.up), up_parts());
-  const Tensor bias = layer.up_bias < 0
-                          ? Tensor{}
-                          : parameters_.group_weight(at(layer.up_bias), up_parts());
-  LinearForward up{.y = act.act, .x = act.norm2, .weight = weight, .bias = bias,
-                   .scratch = scratch_};
+  const Tensor bias =
+      layer.up_bias < 0 ? Tensor{} : parameters_.group_weight(at(layer.up_bias), up_parts());
+  LinearForward up{
+      .y = act.act, .x = act.norm2, .weight = weight, .bias = bias, .scratch = scratch_};
   if (config_.gated_mlp()) {
     up.y = act.up;
   } else {
@@ -139,12 +138,9 @@ void Transformer::head(const Tensor& targets, const StepState* state, bool backw
     const Tensor x = final_.row_range(begin, count);
     linear_forward({.y = logits, .x = x, .weight = weight, .scratch = scratch_}, stream);
     ops::classifier({.logits = logits,
-                     .losses = losses_.reshaped({rows_, 1}).row_range(begin, count).reshaped({count}),
-                     .correct = backward ? Tensor{}
-                                         : correct_.reshaped({rows_, 1})
-                                               .row_range(begin, count)
-                                               .reshaped({count}),
-                     .targets = targets.reshaped({rows_, 1}).row_range(begin, count).reshaped({count}),
+                     .losses = losses_.elements(begin, count),
+                     .correct = backward ? Tensor{} : correct_.elements(begin, count),
+                     .targets = targets.elements(begin, count),
                      .vocab = config_.vocab,
                      .write_gradient = backward,
                      .state = state},
@@ -160,94 +156,8 @@ void Transformer::evaluate(const Tensor& tokens, const Tensor& targets, const Te
                            Stream& stream) {
   forward(tokens, stream);
   head(targets, nullptr, /*backward=*/false, stream);
-  ops::loss_totals(
-      {.totals = totals, .losses = losses_, .correct = correct_, .targets = targets}, stream);
-}
-
-Tensor Transformer::append(const Tensor& tokens, std::int64_t position, Stream& stream) {
-  const std::int64_t count = tokens.count();
-  CHECK(count > 0 && count <= rows_, "{} tokens at once, at most {}", count, rows_);
-  CHECK(position + count <= plan_.cache_tokens, "position {} + {} in a cache of {}", position,
-        count, plan_.cache_tokens);
-  const Tensor x = residual(0).row_range(0, count);
-  embed(tokens, x, count, position, stream);
-  for (std::size_t l = 0; l < layers_.size(); ++l) append_layer(l, x, position, stream);
-  const bool layer_norm = config_.norm() == NormKind::kLayerNorm;
-  const auto one = [](const Tensor& t) { return t.reshaped({t.count(), 1}).row_range(0, 1).reshaped({1}); };
-  normalize(final_.row_range(0, 1), layer_norm ? one(final_mean_) : Tensor{}, one(final_rstd_),
-            x.row_range(count - 1, 1), final_norm_, final_norm_bias_, stream);
-  const Tensor logits = logits_.row_range(0, 1);
-  linear_forward({.y = logits,
-                  .x = final_.row_range(0, 1),
-                  .weight = parameters_.weight(at(head_)),
-                  .scratch = scratch_},
-                 stream);
-  return logits;
-}
-
-// The keys and values of the new rows are written straight into the cache by their own gemm.
-void Transformer::append_layer(std::size_t index, const Tensor& x, std::int64_t position,
-                               Stream& stream) {
-  const Layer& layer = layers_[index];
-  const std::int64_t count = x.rows();
-  const std::int64_t query = config_.heads * config_.head_dim;
-  const std::int64_t key = config_.kv_heads * config_.head_dim;
-  Activations act;
-  const auto statistic = [&](const Tensor& t) {
-    return t ? t.reshaped({rows_, 1}).row_range(0, count).reshaped({count}) : Tensor{};
-  };
-  const Activations& full = activations(0);
-  act.norm1 = full.norm1.row_range(0, count);
-  act.mean1 = statistic(full.mean1);
-  act.rstd1 = statistic(full.rstd1);
-  act.mid = full.mid.row_range(0, count);
-  act.norm2 = full.norm2.row_range(0, count);
-  act.mean2 = statistic(full.mean2);
-  act.rstd2 = statistic(full.rstd2);
-  act.up = full.up.row_range(0, count);
-  act.act = full.act.row_range(0, count);
-  const Tensor q(full.qkv.data, {count, query}, full.qkv.dtype, full.qkv.device);
-  const Tensor kv = cache_[index].row_range(position, count);
-
-  normalize(act.norm1, act.mean1, act.rstd1, x, layer.norm1, layer.norm1_bias, stream);
-  const Tensor weight = parameters_.group_weight(at(layer.qkv), qkv_parts());
-  Tensor bias_q, bias_kv;
-  if (layer.qkv_bias >= 0) {
-    const Tensor bias = parameters_.group_weight(at(layer.qkv_bias), qkv_parts())
-                            .reshaped({config_.qkv_width(), 1});
-    bias_q = bias.row_range(0, query).reshaped({query});
-    bias_kv = bias.row_range(query, 2 * key).reshaped({2 * key});
-  }
-  linear_forward({.y = q, .x = act.norm1, .weight = weight.row_range(0, query), .bias = bias_q,
-                  .scratch = scratch_},
-                 stream);
-  linear_forward({.y = kv, .x = act.norm1, .weight = weight.row_range(query, 2 * key),
-                  .bias = bias_kv, .scratch = scratch_},
-                 stream);
-  if (rope_table_) {
-    for (const Tensor& part : {q, kv.columns(0, key)}) {
-      ops::rope({.x = part, .table = rope_table_, .head_dim = config_.head_dim, .seq_len = count,
-                 .position_offset = position},
-                stream);
-    }
-  }
-  AttentionShape shape = attention_shape();
-  shape.batch = 1;
-  shape.q_len = count;
-  shape.kv_len = position + count;
-  shape.kv_rows = plan_.cache_tokens;
-  shape.q_offset = position;
-  const Tensor out = full.attention.row_range(0, count);
-  ops::attention_forward({.out = out,
-                          .q = q,
-                          .k = cache_[index].columns(0, key),
-                          .v = cache_[index].columns(key, key),
-                          .shape = shape},
-                         stream);
-  linear_forward({.y = act.mid, .x = out, .weight = parameters_.weight(at(layer.out)),
-                  .bias = optional_weight(layer.out_bias), .residual = x, .scratch = scratch_},
-                 stream);
-  mlp_block(layer, act, x, stream);
+  ops::loss_totals({.totals = totals, .losses = losses_, .correct = correct_, .targets = targets},
+                   stream);
 }
 
 }  // namespace lockstep

@@ -37,8 +37,7 @@ void GradBuckets::reduce_pending(Stream& compute) {
       communicator_.all_reduce(TypedSpan(grads_).slice(begin, count), ReduceOp::kSum, stream_);
       ++reductions_;
     }
-    const std::chrono::duration<double, std::milli> took =
-        std::chrono::steady_clock::now() - began;
+    const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - began;
     if (!communicator_.asynchronous()) timings_[finalized_ % kTimings].blocked_ms += took.count();
   }
   begin_ = end_;

@@ -16,9 +16,8 @@ void allocate_all(const Options& options, std::int64_t micro_batch, Arena& arena
   plan.batch = micro_batch;
   plan.seq_len = options.model.seq_len;
   plan.head_chunks = options.memory.lm_head_chunks;
-  const KernelTable& table = cuda_kernels() != nullptr && options.run.device != "cpu"
-                                 ? *cuda_kernels()
-                                 : cpu_kernels();
+  const KernelTable& table =
+      cuda_kernels() != nullptr && options.run.device != "cpu" ? *cuda_kernels() : cpu_kernels();
   const auto model = make_model(options.model, plan, arena, &table.scratch_bytes);
   const OptimizerBuffers buffers(model->parameters(), arena);
   allocate_batch_buffers(arena, micro_batch * plan.seq_len);
@@ -55,9 +54,8 @@ std::int64_t derive_accumulation(std::int64_t global_batch, std::int64_t micro_b
 MemoryPlan plan_memory(const Options& options, int world, std::size_t memory_limit) {
   MemoryPlan plan;
   const std::int64_t micro_batch = options.train.micro_batch_size;
-  const std::int64_t global_batch = options.train.global_batch_size > 0
-                                        ? options.train.global_batch_size
-                                        : micro_batch * world;
+  const std::int64_t global_batch =
+      options.train.global_batch_size > 0 ? options.train.global_batch_size : micro_batch * world;
   plan.parameters = parameter_count(options.model);
   plan.flops_per_token = flops_per_token(options.model);
   plan.accumulation = derive_accumulation(global_batch, micro_batch, world);

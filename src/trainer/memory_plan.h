@@ -14,7 +14,8 @@ struct MemoryPlan {
   std::int64_t parameters = 0;
   double flops_per_token = 0.0;
   std::int64_t accumulation = 1;
-  std::int64_t largest_micro_batch = 0;  // that fits `memory_limit` and divides the global batch; 0: none
+  std::int64_t largest_micro_batch =
+      0;  // that fits `memory_limit` and divides the global batch; 0: none
   std::int64_t checkpoint_bytes = 0;
   std::array<std::size_t, kMemoryGroups> bytes{};  // by MemoryGroup, for one rank
   std::size_t total = 0;

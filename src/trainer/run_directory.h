@@ -74,12 +74,13 @@ class RunDirectory {
   std::string checkpoints() const;  // RUN/checkpoints
 
   void write_config(const std::string& toml);
-  // A resumed run: removes failure.json and cuts metrics rows of steps after `step` (atomically), so
-  // that a step never appears twice. A last line torn by a crash is dropped.
+  // A resumed run: removes failure.json and cuts metrics rows of steps after `step` (atomically),
+  // so that a step never appears twice. A last line torn by a crash is dropped.
   void begin(std::int64_t step);
   void append(const MetricsRow& row);
   void append(const ValidationRow& row);
-  // Appends {"event": kind, time, step, job, host, ...details}; details_json is a JSON object or "".
+  // Appends {"event": kind, time, step, job, host, ...details}; details_json is a JSON object or
+  // "".
   void event(const std::string& kind, std::int64_t step, const std::string& details_json);
   // Rows and events so far are on disk when this returns; throws UserError(kIo).
   void sync();
@@ -98,7 +99,8 @@ std::string job_id();
 
 // What `lockstep inspect RUN` reports, from the files alone.
 struct RunState {
-  std::string state;  // "running", "finished", "stopped", "failed", "dead" (no process, no record), "empty"
+  std::string
+      state;  // "running", "finished", "stopped", "failed", "dead" (no process, no record), "empty"
   std::string cause;
   std::int64_t step = 0;
   std::string newest_checkpoint;  // newest with a valid manifest, or ""

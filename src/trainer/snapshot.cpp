@@ -39,8 +39,8 @@ std::vector<StateTensor> state_tensors(const ParameterSet& parameters) {
   }
   for (const char* moment : kMomentNames) {
     for (const Parameter& parameter : parameters.all()) {
-      tensors.push_back({fmt::format("optimizer/{}/{}", moment, parameter.name), parameter.shape,
-                         DType::kF32});
+      tensors.push_back(
+          {fmt::format("optimizer/{}/{}", moment, parameter.name), parameter.shape, DType::kF32});
     }
   }
   return tensors;
@@ -194,8 +194,8 @@ std::string Snapshots::write_and_publish(const CheckpointMeta& meta,
     if (world_.rank() != 0) return;
     std::vector<ShardRecord> records;
     for (const std::string& text : texts) records.push_back(shard_record_from_json(text));
-    published = publish_checkpoint(checkpoints_, directory, tensors_, records, meta,
-                                   tokenizer_directory_);
+    published =
+        publish_checkpoint(checkpoints_, directory, tensors_, records, meta, tokenizer_directory_);
     digest_ = state_digest(tensors_, records, meta);
   }));
   digest_ = world_.broadcast(digest_, 0);
@@ -209,17 +209,21 @@ void Snapshots::restore(CheckpointReader& reader, Stream& stream) {
       return tensor.name == wanted.name;
     });
     if (it == stored.end()) {
-      fail(ExitCode::kConfig, "{}: holds no {}: it is a checkpoint of another model",
-           reader.path(), wanted.name);
+      fail(ExitCode::kConfig, "{}: holds no {}: it is a checkpoint of another model", reader.path(),
+           wanted.name);
     }
     if (!(it->shape == wanted.shape)) {
-      fail(ExitCode::kConfig, "{}: {} is {}, this model's is {}: it is a checkpoint of another "
-           "model", reader.path(), wanted.name, it->shape.str(), wanted.shape.str());
+      fail(ExitCode::kConfig,
+           "{}: {} is {}, this model's is {}: it is a checkpoint of another "
+           "model",
+           reader.path(), wanted.name, it->shape.str(), wanted.shape.str());
     }
   }
   if (stored.size() != tensors_.size()) {
-    fail(ExitCode::kConfig, "{}: holds {} tensors, this model has {}: it is a checkpoint of "
-         "another model", reader.path(), stored.size(), tensors_.size());
+    fail(ExitCode::kConfig,
+         "{}: holds {} tensors, this model has {}: it is a checkpoint of "
+         "another model",
+         reader.path(), stored.size(), tensors_.size());
   }
   std::vector<std::byte> values;
   for (std::size_t i = 0; i < tensors_.size(); ++i) {

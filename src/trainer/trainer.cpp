@@ -36,8 +36,8 @@ Trainer::Trainer(const TrainerInputs& inputs)
       buckets_(model_->parameters().grads(),
                static_cast<std::int64_t>(options_.comm.bucket_mib * 1048576.0),
                options_.comm.overlap, inputs.communicator, inputs.device),
-      batch_(allocate_batch_buffers(
-          arena_, options_.train.micro_batch_size * options_.model.seq_len)),
+      batch_(
+          allocate_batch_buffers(arena_, options_.train.micro_batch_size * options_.model.seq_len)),
       snapshots_(state_, inputs.world, inputs.checkpoints, inputs.tokenizer_directory,
                  options_.checkpoint, inputs.log),
       staging_(inputs.device, kStagingSlots * 2 * batch_.tokens.bytes()) {
@@ -170,10 +170,9 @@ void Trainer::on_skip(const StepReport& report) {
   in_.log.info("step {} skipped: {}; loss scale is now {}", report.step, cause,
                report.state.loss_scale);
   if (in_.directory != nullptr) {
-    in_.directory->event("skip", report.step,
-                         nlohmann::json({{"cause", cause},
-                                         {"loss_scale", report.state.loss_scale}})
-                             .dump());
+    in_.directory->event(
+        "skip", report.step,
+        nlohmann::json({{"cause", cause}, {"loss_scale", report.state.loss_scale}}).dump());
   }
   if (report.state.skips_in_row < options_.train.max_skips) return;
   fail(ExitCode::kInternal,
@@ -199,8 +198,7 @@ void Trainer::log_row(const StepReport& report, double data_wait_ms) {
   row.data_wait_ms = means.data_wait_ms;
   row.tokens_per_second = static_cast<double>(tokens_per_step()) / means.step_ms * 1000.0;
   const DeviceInfo& info = in_.device.info();
-  const double dense =
-      options_.precision.dtype == "fp32" ? info.peak_flops_fp32 : info.peak_flops;
+  const double dense = options_.precision.dtype == "fp32" ? info.peak_flops_fp32 : info.peak_flops;
   if (dense > 0.0) {
     row.mfu = row.tokens_per_second * flops_per_token(options_.model) /
               (dense * static_cast<double>(in_.world.size()));
@@ -213,10 +211,14 @@ void Trainer::log_row(const StepReport& report, double data_wait_ms) {
 
 void Trainer::evaluate() {
   phase_ = "evaluate";
-  const std::int64_t global =
-      in_.accumulation * options_.train.micro_batch_size * in_.world.size();
+  const std::int64_t global = in_.accumulation * options_.train.micro_batch_size * in_.world.size();
+  const auto alive = [this] {
+    if (in_.directory != nullptr) in_.directory->heartbeat();
+    if (in_.watchdog != nullptr) in_.watchdog->progress();
+    return in_.stop_requested && in_.stop_requested();
+  };
   const auto result = evaluator_->run(*model_, *in_.val_data, options_.eval.batches * global,
-                                      in_.world, in_.stop_requested, stream_);
+                                      in_.world, alive, stream_);
   phase_ = "train";
   if (!result) return;  // a stop was asked for; the next step carries the vote
   evaluated_step_ = step_;
@@ -245,8 +247,7 @@ void Trainer::save(const char* why, bool required) {
     if (in_.directory != nullptr) in_.directory->sync();
   };
   const std::string path = snapshots_.save(meta, rows_first, stream_);
-  const double seconds =
-      std::chrono::duration<double>(StepClock::Clock::now() - began).count();
+  const double seconds = std::chrono::duration<double>(StepClock::Clock::now() - began).count();
   save_seconds_ = std::max(save_seconds_, seconds);
   phase_ = "train";
   if (path.empty()) {

@@ -31,12 +31,12 @@ struct TrainerInputs {
   Device& device;
   Log& log;
   const Dataset& train_data;
-  const Dataset* val_data = nullptr;    // absent: no validation
-  RunDirectory* directory = nullptr;    // rank 0 only
-  Watchdog* watchdog = nullptr;         // absent when alone
-  std::string checkpoints;              // RUN/checkpoints
-  std::string tokenizer_directory;      // copied into every checkpoint; may be ""
-  CheckpointMeta identity;              // seed, run id, config, revision, fingerprint, ...
+  const Dataset* val_data = nullptr;     // absent: no validation
+  RunDirectory* directory = nullptr;     // rank 0 only
+  Watchdog* watchdog = nullptr;          // absent when alone
+  std::string checkpoints;               // RUN/checkpoints
+  std::string tokenizer_directory;       // copied into every checkpoint; may be ""
+  CheckpointMeta identity;               // seed, run id, config, revision, fingerprint, ...
   std::function<bool()> stop_requested;  // a signal arrived on this rank
   double seconds_since_start = 0.0;      // of the process, when the trainer is made
   double time_limit_seconds = 0.0;       // from process start; 0: none
@@ -96,7 +96,7 @@ class Trainer {
 
   // Where the run stands.
   const char* phase_ = "setup";
-  std::int64_t step_ = 0;    // steps enqueued
+  std::int64_t step_ = 0;     // steps enqueued
   std::int64_t tokens_ = 0;   // consumed by all ranks
   std::int64_t samples_ = 0;  // likewise: the data counter
   std::int64_t saved_step_ = -1;

@@ -32,8 +32,7 @@ DType compute_dtype(const PrecisionOptions& precision) {
 
 StepRules step_rules(const Options& options, std::int64_t steps) {
   StepRules rules;
-  rules.micro_tokens =
-      static_cast<float>(options.train.micro_batch_size * options.model.seq_len);
+  rules.micro_tokens = static_cast<float>(options.train.micro_batch_size * options.model.seq_len);
   rules.clip_grad = static_cast<float>(options.optimizer.clip_grad);
   rules.dynamic_scale =
       options.precision.dtype == "fp16" && options.precision.loss_scale == "dynamic";
@@ -98,8 +97,7 @@ TrainingState::TrainingState(Model& model, const Options& options, std::int64_t 
 }
 
 Tensor TrainingState::totals() const {
-  const Tensor& verdict = buffers_.verdict;
-  return verdict.reshaped({verdict.count(), 1}).row_range(segments_, kTotals).reshaped({kTotals});
+  return buffers_.verdict.elements(segments_, kTotals);
 }
 
 void TrainingState::set(const StepState& state, Stream& stream) {
@@ -137,22 +135,22 @@ void TrainingState::end_step(std::int64_t step, bool stop, Communicator& communi
   stream.copy(verdict.as<double>() + segments_ + kTotals, votes_.as<double>() + slot,
               sizeof(double));
   communicator.all_reduce(TypedSpan(verdict), ReduceOp::kSum, stream);
-  ops::step_update(
-      {.state = state_, .verdict = verdict, .segments = segments_, .rules = rules_}, stream);
-  ops::adamw({.master = parameters.masters(),
-              .moment1 = buffers_.moment1,
-              .moment2 = buffers_.moment2,
-              .grads = parameters.grads(),
-              .weights = parameters.compute_dtype() == DType::kF32 ? Tensor{}
-                                                                   : parameters.weights(),
-              .items = items,
-              .item_count = static_cast<std::int64_t>(buffers_.work.items.size()),
-              .state = state_,
-              .beta1 = static_cast<float>(optimizer_.beta1),
-              .beta2 = static_cast<float>(optimizer_.beta2),
-              .eps = static_cast<float>(optimizer_.eps),
-              .weight_decay = static_cast<float>(optimizer_.weight_decay)},
-             stream);
+  ops::step_update({.state = state_, .verdict = verdict, .segments = segments_, .rules = rules_},
+                   stream);
+  ops::adamw(
+      {.master = parameters.masters(),
+       .moment1 = buffers_.moment1,
+       .moment2 = buffers_.moment2,
+       .grads = parameters.grads(),
+       .weights = parameters.compute_dtype() == DType::kF32 ? Tensor{} : parameters.weights(),
+       .items = items,
+       .item_count = static_cast<std::int64_t>(buffers_.work.items.size()),
+       .state = state_,
+       .beta1 = static_cast<float>(optimizer_.beta1),
+       .beta2 = static_cast<float>(optimizer_.beta2),
+       .eps = static_cast<float>(optimizer_.eps),
+       .weight_decay = static_cast<float>(optimizer_.weight_decay)},
+      stream);
   auto* report = reports_.as<std::byte>() + slot * report_bytes(verdict);
   stream.copy(report, verdict.data, verdict.bytes());
   stream.copy(report + verdict.bytes(), state_, sizeof(StepState));

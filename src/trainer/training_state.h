@@ -69,8 +69,8 @@ class TrainingState {
   std::int64_t norm_begin_ = 0;  // the items whose segments this rank sums
   std::int64_t norm_count_ = 0;
   StepState* state_ = nullptr;  // in buffers_.state
-  PinnedBuffer votes_;    // kSlots doubles
-  PinnedBuffer reports_;  // kSlots x (verdict, StepState)
+  PinnedBuffer votes_;          // kSlots doubles
+  PinnedBuffer reports_;        // kSlots x (verdict, StepState)
   std::vector<Event> done_;
   std::vector<std::int64_t> steps_;
   std::int64_t enqueued_ = 0;

@@ -24,7 +24,8 @@ expect() {
     grep -qE -- "$pattern" out || complain "lockstep $*: stdout lacks $pattern: $(head -c 400 out)"
   else
     [ "$(wc -l <err)" = 1 ] || complain "lockstep $*: not one line: $(cat err)"
-    grep -qE -- "^lockstep: error: .*$pattern" err || complain "lockstep $*: lacks $pattern: $(cat err)"
+    grep -qE -- "^lockstep: error: .*$pattern" err ||
+      complain "lockstep $*: stderr lacks $pattern: $(cat err)"
   fi
 }
 
@@ -43,7 +44,7 @@ printf '[train\n' >bad_syntax.toml
 printf 'hello\n' >text.bin
 
 # 64: commands, flags, arguments
-expect 64 'no command given' 
+expect 64 'no command given'
 expect 64 'unknown command trian; did you mean train' trian good.toml
 expect 64 'unknown flag --verson; did you mean --version' --verson
 expect 64 'unknown flag --jsno of lockstep plan; did you mean --json' plan good.toml --jsno

@@ -5,8 +5,8 @@
 #include "app/config.h"
 #include "app/support.h"
 
-#include <CLI/CLI.hpp>
 #include <gtest/gtest.h>
+#include <CLI/CLI.hpp>
 
 namespace lockstep {
 namespace {
@@ -34,8 +34,7 @@ struct Program {
   }
   const Command* parse(std::vector<const char*> arguments) {
     arguments.insert(arguments.begin(), "lockstep");
-    return parse_command_line(app, commands, static_cast<int>(arguments.size()),
-                              arguments.data());
+    return parse_command_line(app, commands, static_cast<int>(arguments.size()), arguments.data());
   }
 };
 
@@ -108,8 +107,9 @@ TEST(CommandLine, AnUnknownFlagIsAUsageError) {
   EXPECT_EQ(bare.message, "unknown flag --lr of lockstep train; did you mean --optimizer.lr?");
   const Caught key = refusal({"show", "--train.steps=3"});
   EXPECT_EQ(key.code, ExitCode::kUsage);
-  EXPECT_EQ(key.message,
-            "unknown flag --train.steps of lockstep show; this command takes no configuration keys");
+  EXPECT_EQ(
+      key.message,
+      "unknown flag --train.steps of lockstep show; this command takes no configuration keys");
   const Caught extra = refusal({"train", "x.toml", "y.toml"});
   EXPECT_EQ(extra.code, ExitCode::kUsage);
   EXPECT_EQ(extra.message, "unexpected argument \"y.toml\"; see lockstep train --help");
@@ -122,6 +122,7 @@ TEST(CommandLine, AnUnknownCommandNamesTheNearest) {
   const Caught near = refusal({"trian", "x.toml"});
   EXPECT_EQ(near.code, ExitCode::kUsage);
   EXPECT_EQ(near.message, "unknown command trian; did you mean train?");
+  EXPECT_EQ(refusal({"trian", "--help"}).message, near.message);
   EXPECT_EQ(refusal({"qqqqqq"}).message, "unknown command qqqqqq; the commands are train, show");
   EXPECT_EQ(refusal({}).message, "no command given; the commands are train, show");
 }

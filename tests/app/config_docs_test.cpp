@@ -18,7 +18,8 @@ constexpr const char* kEnd = "<!-- keys: end -->\n";
 std::string tables(const ConfigRegistry& registry) {
   std::string out;
   for (const std::string& section : registry.sections()) {
-    out += "\n### [" + section + "]\n\n| key | values | default | what it is |\n|---|---|---|---|\n";
+    out +=
+        "\n### [" + section + "]\n\n| key | values | default | what it is |\n|---|---|---|---|\n";
     for (const ConfigKey& key : registry.keys()) {
       if (key.section != section) continue;
       out += "| `" + key.name + "` | " + expectation(key) + " | `" + key.default_value + "` | " +

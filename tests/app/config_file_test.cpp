@@ -128,8 +128,7 @@ TEST(ConfigFile, ReadsFromDiskAndNamesWhatCannotBeRead) {
   std::filesystem::remove(path);
   const Caught missing = catch_error([&] { registry.load_file(path); });
   EXPECT_EQ(missing.code, ExitCode::kConfig);
-  EXPECT_EQ(missing.message,
-            path + ": cannot read the config file: No such file or directory");
+  EXPECT_EQ(missing.message, path + ": cannot read the config file: No such file or directory");
   const Caught directory = catch_error([&] { registry.load_file("/"); });
   EXPECT_EQ(directory.code, ExitCode::kConfig);
   EXPECT_EQ(directory.message, "/: cannot read the config file: Is a directory");

@@ -35,9 +35,9 @@ std::map<std::string, int> field_counts(const Options& o) {
   [[maybe_unused]] const auto& [k1, k2, k3, k4] = checkpoint;
   [[maybe_unused]] const auto& [e1, e2] = eval;
   [[maybe_unused]] const auto& [l1] = log;
-  return {{"run", 6},       {"model", 16}, {"data", 4},   {"train", 7},      {"optimizer", 11},
-          {"precision", 6}, {"comm", 5},   {"memory", 1}, {"checkpoint", 4}, {"eval", 2},
-          {"log", 1}};
+  return {{"run", 6},        {"model", 16},    {"data", 4}, {"train", 7},
+          {"optimizer", 11}, {"precision", 6}, {"comm", 5}, {"memory", 1},
+          {"checkpoint", 4}, {"eval", 2},      {"log", 1}};
 }
 
 const void* address_of(const ConfigKey& key) {
@@ -70,8 +70,12 @@ TEST(Config, DefaultsObeyTheirOwnRules) {
 
 // A value far from the default for every key; doubles whose shortest decimals are awkward.
 void set_unusual(Options& o) {
-  o.run = {.dir = "runs/a \"b\" \\c\t\x01\x7f/\u00e9", .name = "n", .seed = 9007199254740993u,
-           .device = "cpu", .deterministic = true, .threads = 3};
+  o.run = {.dir = "runs/a \"b\" \\c\t\x01\x7f/\u00e9",
+           .name = "n",
+           .seed = 9007199254740993u,
+           .device = "cpu",
+           .deterministic = true,
+           .threads = 3};
   o.model.preset = "gpt2-124m";
   o.model.layers = 3;
   o.model.norm_eps = 0.1 + 0.2;
@@ -120,8 +124,8 @@ TEST(Config, RandomDoublesSurviveTheDump) {
     Options options, loaded;
     options.optimizer.lr = value;
     ConfigRegistry registry(loaded);
-    registry.load_text("[optimizer]\nlr = " + to_toml(*ConfigRegistry(options).find("optimizer.lr")),
-                       "x.toml");
+    registry.load_text(
+        "[optimizer]\nlr = " + to_toml(*ConfigRegistry(options).find("optimizer.lr")), "x.toml");
     ASSERT_EQ(std::bit_cast<std::uint64_t>(loaded.optimizer.lr),
               std::bit_cast<std::uint64_t>(value));
   }
@@ -186,8 +190,7 @@ TEST(Config, TextValuesObeyTypeAndRange) {
   EXPECT_EQ(problem("comm.overlap", "yes"), "expected true or false, got \"yes\"");
   EXPECT_EQ(problem("precision.dtype", "bf61"),
             "expected one of fp32, bf16, fp16, got \"bf61\"; did you mean bf16?");
-  EXPECT_EQ(problem("precision.loss_scale", "-2"),
-            "expected dynamic or a number > 0, got \"-2\"");
+  EXPECT_EQ(problem("precision.loss_scale", "-2"), "expected dynamic or a number > 0, got \"-2\"");
   EXPECT_EQ(problem("run.name", "\xff"), "expected text (UTF-8), got \"\xff\"");
   EXPECT_EQ(options.optimizer.lr, 3e-4) << "a refused value must not be stored";
   EXPECT_EQ(problem("optimizer.lr", "+1e-3"), "");

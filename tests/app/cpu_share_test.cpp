@@ -25,20 +25,20 @@ TEST(CpuShare, AnUnboundRankTakesItsFairShare) {
   const CpuShare one = plan_cpu_share({.cores = cores(8), .bound = range(0, 8)});
   EXPECT_EQ(one.threads, 8);
   EXPECT_TRUE(one.bind_to.empty());
-  const CpuShare three = plan_cpu_share(
-      {.cores = cores(8), .bound = range(0, 8), .local_rank = 2, .local_size = 3});
+  const CpuShare three =
+      plan_cpu_share({.cores = cores(8), .bound = range(0, 8), .local_rank = 2, .local_size = 3});
   EXPECT_EQ(three.threads, 2);
   EXPECT_TRUE(three.bind_to.empty());
-  const CpuShare many = plan_cpu_share(
-      {.cores = cores(2), .bound = range(0, 2), .local_rank = 5, .local_size = 6});
+  const CpuShare many =
+      plan_cpu_share({.cores = cores(2), .bound = range(0, 2), .local_rank = 5, .local_size = 6});
   EXPECT_EQ(many.threads, 1);
 }
 
 TEST(CpuShare, ADefaultBindingIsWidenedToDisjointShares) {
   std::set<int> seen;
   for (int rank = 0; rank < 2; ++rank) {
-    const CpuShare share = plan_cpu_share(
-        {.cores = cores(9), .bound = {rank}, .local_rank = rank, .local_size = 2});
+    const CpuShare share =
+        plan_cpu_share({.cores = cores(9), .bound = {rank}, .local_rank = rank, .local_size = 2});
     EXPECT_EQ(share.threads, 4);
     EXPECT_EQ(share.bind_to.size(), 4u);
     for (const int cpu : share.bind_to) EXPECT_TRUE(seen.insert(cpu).second) << cpu;
@@ -88,8 +88,8 @@ TEST(CpuShare, AskedThreadsAreGiven) {
 TEST(CpuShare, HyperthreadsOfOneCoreCountOnce) {
   const CoreList pairs = {{0, 4}, {1, 5}, {2, 6}, {3, 7}};
   EXPECT_EQ(plan_cpu_share({.cores = pairs, .bound = range(0, 8)}).threads, 4);
-  const CpuShare second = plan_cpu_share(
-      {.cores = pairs, .bound = {1, 5}, .local_rank = 1, .local_size = 2});
+  const CpuShare second =
+      plan_cpu_share({.cores = pairs, .bound = {1, 5}, .local_rank = 1, .local_size = 2});
   EXPECT_EQ(second.threads, 2);
   EXPECT_EQ(second.bind_to, (std::vector<int>{2, 6, 3, 7}));
 }

@@ -14,8 +14,7 @@ using Visible = std::vector<std::vector<std::string>>;
 
 TEST(GpuChoice, LocalRankAmongThoseVisible) {
   const std::vector<std::string> four = {"a", "b", "c", "d"};
-  EXPECT_EQ(choose_gpus({four, four, four}, /*share_gpu=*/false, "n"),
-            (std::vector<int>{0, 1, 2}));
+  EXPECT_EQ(choose_gpus({four, four, four}, /*share_gpu=*/false, "n"), (std::vector<int>{0, 1, 2}));
 }
 
 TEST(GpuChoice, OneVisibleDeviceEachIsDeviceZero) {
@@ -33,8 +32,9 @@ TEST(GpuChoice, OneDeviceForTwoRanksNamesShareGpu) {
 
 TEST(GpuChoice, MoreRanksThanGpusNamesBothCounts) {
   const std::vector<std::string> two = {"a", "b"};
-  const Caught caught =
-      catch_error([&] { choose_gpus({two, two, two}, /*share_gpu=*/false, "node7"); });
+  const Caught caught = catch_error([&] {
+    choose_gpus({two, two, two}, /*share_gpu=*/false, "node7");
+  });
   EXPECT_EQ(caught.code, ExitCode::kConfig);
   EXPECT_NE(caught.message.find("3 ranks on node7 but 2 GPUs"), std::string::npos)
       << caught.message;

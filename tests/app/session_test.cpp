@@ -51,8 +51,8 @@ TEST(Agree, SuccessEverywhereIsSilent) {
 
 TEST(Agree, EveryRankThrowsTheFailureOfTheLowest) {
   // This rank (0) succeeds, ranks 1 and 2 fail.
-  PretendedWorld world(0, {"", report_of(ExitCode::kIo, "disk full"),
-                           report_of(ExitCode::kData, "bad shard")});
+  PretendedWorld world(
+      0, {"", report_of(ExitCode::kIo, "disk full"), report_of(ExitCode::kData, "bad shard")});
   const Caught caught = catch_error([&] { agree(world, [] {}); });
   EXPECT_EQ(caught.code, ExitCode::kIo);
   EXPECT_EQ(caught.message, "rank 1: disk full");
@@ -60,8 +60,8 @@ TEST(Agree, EveryRankThrowsTheFailureOfTheLowest) {
 
 TEST(Agree, RankZerosFailureNeedsNoPrefix) {
   PretendedWorld world(1, {report_of(ExitCode::kData, "no such file"), ""});
-  const Caught caught = catch_error(
-      [&] { agree(world, [] { fail(ExitCode::kData, "no such file"); }); });
+  const Caught caught =
+      catch_error([&] { agree(world, [] { fail(ExitCode::kData, "no such file"); }); });
   EXPECT_EQ(caught.code, ExitCode::kData);
   EXPECT_EQ(caught.message, "no such file");
   EXPECT_THROW(agree(world, [] {}), CollectiveError);

@@ -2,10 +2,12 @@
 # alone or under mpirun, signals and kills its ranks, and reads what a run left behind. A script is
 # started as SCRIPT [--seed N] [-k PATTERN] PROGRAM MPIRUN...; a seed reproduces its random moments.
 import argparse
+import datetime
 import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -106,6 +108,7 @@ class Job:
 
     def __init__(self, command, folder, env):
         self.command = [str(word) for word in command]
+        self.started = datetime.datetime.now(datetime.timezone.utc).isoformat()[:23]
         self.output = [tempfile.TemporaryFile("w+", errors="replace") for _ in range(2)]
         self.process = subprocess.Popen(
             self.command, cwd=folder, env=clean_environment(env), stdin=subprocess.DEVNULL,
@@ -145,7 +148,6 @@ class Job:
         deadline = time.monotonic() + patience
         while self.running() or self.members():
             if time.monotonic() > deadline:
-                self.end()
                 raise AssertionError(f"still running after {patience} s:\n{self.result()}")
             time.sleep(POLL_SECONDS)
         return self.result()
@@ -161,6 +163,8 @@ class Job:
         for pid in self.members():
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        for file in self.output:
+            file.close()
 
 
 class Case(unittest.TestCase):
@@ -172,36 +176,40 @@ class Case(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.jobs = []
-        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="lockstep-e2e-"))
-        cls.addClassCleanup(cls.clean_up)
-        (cls.folder / "text.txt").write_text(make_text(40000))
-        (cls.folder / "tiny.toml").write_text(CONFIG)
-        prepared = cls.run_program("prepare", "--out=data", "text.txt")
+        cls.root = pathlib.Path(tempfile.mkdtemp(prefix="lockstep-e2e-"))
+        cls.addClassCleanup(shutil.rmtree, cls.root, ignore_errors=True)
+        (cls.root / "text.txt").write_text(make_text(40000))
+        (cls.root / "tiny.toml").write_text(CONFIG)
+        job = Job([cls.program, "prepare", "--out=data", "text.txt"], cls.root, {})
+        prepared = job.wait()
+        job.end()
         assert prepared.code == 0, str(prepared)
 
-    @classmethod
-    def clean_up(cls):
-        for job in cls.jobs:
-            job.end()
-        shutil.rmtree(cls.folder, ignore_errors=True)
+    def setUp(self):
+        """Each test works in a folder of its own, beside the same data."""
+        self.jobs = []
+        self.folder = self.root / self._testMethodName
+        self.folder.mkdir()
+        for name in ("data", "text.txt", "tiny.toml"):
+            (self.folder / name).symlink_to(self.root / name)
 
-    @classmethod
-    def start(cls, *arguments, ranks=0, env=None):
+    def tearDown(self):
+        for job in self.jobs:
+            job.end()
+
+    def start(self, *arguments, ranks=0, env=None):
         """Starts the program: alone (ranks=0) or under mpirun."""
-        launcher = [*cls.mpirun, "-n", ranks] if ranks else []
-        job = Job([*launcher, cls.program, *arguments], cls.folder, env or {})
-        cls.jobs.append(job)
+        launcher = [*self.mpirun, "-n", ranks] if ranks else []
+        job = Job([*launcher, self.program, *arguments], self.folder, env or {})
+        self.jobs.append(job)
         return job
 
-    @classmethod
-    def run_program(cls, *arguments, ranks=0, env=None):
-        return cls.start(*arguments, ranks=ranks, env=env).wait()
+    def run_program(self, *arguments, ranks=0, env=None):
+        return self.start(*arguments, ranks=ranks, env=env).wait()
 
-    @classmethod
-    def start_training(cls, run, options=None, ranks=0, env=None, config="tiny.toml"):
+    def start_training(self, run, options=None, ranks=0, env=None, config="tiny.toml"):
         options = {"run.dir": run} | (options or {})
-        return cls.start("train", config, *flag_list(options), ranks=ranks, env=env)
+        return self.start("train", config, *flag_list(options), ranks=ranks, env=env)
 
     def train(self, run, options=None, ranks=0, code=0, env=None, config="tiny.toml"):
         result = self.start_training(run, options, ranks, env, config).wait()
@@ -237,17 +245,26 @@ class Case(unittest.TestCase):
         folder = self.folder / run / "checkpoints"
         return sorted((path for path in folder.glob("step_*")), reverse=True)
 
-    def wait_for_step(self, job, run, step):
-        """Until the row of that step is written; False if the job ended before."""
-        path = self.folder / run / "metrics.jsonl"
-        marker = f'"step":{step},'
+    def wait_for(self, job, condition, what):
+        """False if the job ended before the condition held."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while job.running():
-            if path.exists() and marker in path.read_text():
-                return True
-            self.assertLess(time.monotonic(), deadline, f"no step {step} of {run}")
+        while not condition():
+            if not job.running():
+                return False
+            self.assertLess(time.monotonic(), deadline, f"waited for {what}")
             time.sleep(POLL_SECONDS)
-        return False
+        return True
+
+    def wait_for_step(self, job, run, step):
+        """Until this job has written that step's row; an earlier job's rows do not count."""
+        path = self.folder / run / "metrics.jsonl"
+        row = re.compile(rf'"step":{step},"updates".*"time":"(.*)"')
+
+        def written():
+            found = row.search(path.read_text()) if path.exists() else None
+            return found is not None and found[1] >= job.started
+
+        return self.wait_for(job, written, f"step {step} of {run}")
 
     def assert_close(self, found, wanted, relative, what):
         """Element by element."""

@@ -24,19 +24,20 @@ class Disturbed(harness.Case):
         return {"train.steps": STEPS, "train.micro_batch_size": 6,
                 "checkpoint.interval": 25} | changes
 
-    def make_oracle(self, name, options, ranks):
+    def make_oracle(self, name, options, ranks, steps=STEPS):
         began = time.monotonic()
         self.train(name, options, ranks=ranks)
         self.oracle_seconds = time.monotonic() - began
-        self.assertEqual(len(self.rows(name)), STEPS)
+        self.assertEqual(len(self.rows(name)), steps)
 
-    def assert_same_run(self, run, oracle):
-        """Of a run that may still lack steps, the rows that it has."""
-        found, wanted = self.exact_rows(run), self.exact_rows(oracle)
-        for a, b in zip(found, wanted):
-            self.assertEqual(a, b, run)
-        if len(found) == len(wanted):
-            self.assertEqual(self.digest(run), self.digest(oracle), run)
+    def assert_same_so_far(self, run, oracle):
+        """The rows of a run that was disturbed. One that was killed may lack any number of them and
+        leave half a line."""
+        wanted = self.exact_rows(oracle)
+        for row in harness.read_jsonl(self.folder / run / "metrics.jsonl"):
+            if "loss" in row:
+                found = {key: row[key] for key in harness.EXACT}
+                self.assertEqual(found, wanted[row["step"] - 1], run)
 
     def reach(self, job, run, step):
         """The middle of some step after `step`."""
@@ -75,8 +76,8 @@ class Disturbed(harness.Case):
 
     def finish(self, run, options, ranks, oracle):
         self.train(run, options, ranks=ranks)
-        self.assertEqual(len(self.rows(run)), STEPS)
-        self.assert_same_run(run, oracle)
+        self.assertEqual(self.exact_rows(run), self.exact_rows(oracle))
+        self.assertEqual(self.digest(run), self.digest(oracle))
 
     def failure(self, run):
         return json.loads((self.folder / run / "failure.json").read_text())
@@ -84,30 +85,37 @@ class Disturbed(harness.Case):
 
 class Alone(Disturbed):
     def test_signals(self):
-        options = self.options(**{"checkpoint.interval": 0})
+        # A validation takes as long as ten steps, so that half of the signals come during one.
+        options = self.options(**{"checkpoint.interval": 0, "eval.interval": 10})
         self.make_oracle("oracle", options, ranks=0)
         signals = ((TERM,), (USR1,), (USR2,), (INT,), (TERM, TERM), (USR1, TERM),
                    (USR2, INT, USR1, TERM))
         for step, sent in zip(self.targets(len(signals)), signals):
             with self.subTest(step=step, signals=sent):
                 self.stop("run", options, 0, step, lambda job: job.send(*sent))
-                self.assert_same_run("run", "oracle")
+                self.assert_same_so_far("run", "oracle")
                 event = self.events("run", "stop")[-1]
                 # Signals that are pending together come in the order of their numbers.
                 self.assertIn(event["signal"], [number.name for number in sent])
         self.finish("run", options, 0, "oracle")
+        self.assertEqual(self.validations("run"), self.validations("oracle"))
 
-    def test_a_second_interrupt_leaves_at_once(self):
-        options = self.options(**{"train.steps": 100000})
-        job = self.start_training("hasty", options)
-        self.reach(job, "hasty", 30)
-        # Stopped, it cannot obey the first one before the second one comes.
-        job.send(signal.SIGSTOP, INT)
-        job.send(signal.SIGCONT)
-        time.sleep(0.002)
-        job.send(INT)
-        self.assertIn(job.wait().code, (75, 130))
-        self.train("hasty", options | {"train.steps": 60})
+    def validations(self, run):
+        rows = harness.read_jsonl(self.folder / run / "metrics.jsonl")
+        return {row["step"]: row["val_loss"] for row in rows if "val_loss" in row}
+
+    def test_a_signal_during_set_up(self):
+        """As soon as the run directory is locked; one step is done, saved, and gone on from."""
+        options = self.options(**{"train.steps": 60})
+        self.make_oracle("oracle", options, ranks=0, steps=60)
+        for number in (USR1, TERM):
+            job = self.start_training("run", options)
+            lock = self.folder / "run" / "lock"
+            self.assertTrue(self.wait_for(job, lock.exists, "the lock"), str(job.result()))
+            job.send(number)
+            result = job.wait()
+            self.assertEqual(result.code, 75, str(result))
+        self.finish("run", options, 0, "oracle")
 
     def test_kill(self):
         """Saving takes most of the time here, so many of these moments lie inside a save."""
@@ -121,22 +129,12 @@ class Alone(Disturbed):
                 time.sleep(delay)
                 job.send(KILL)
                 job.wait()
-                self.assert_same_run_so_far(run, "oracle")
+                self.assert_same_so_far(run, "oracle")
         for run in ("run_0", "run_1"):
             self.finish(run, options, 0, "oracle")
             folder = self.folder / run / "checkpoints"
             left = [path.name for path in folder.iterdir() if path.name.startswith(".")]
             self.assertEqual(left, [], "nothing half-written is left")
-
-    def assert_same_run_so_far(self, run, oracle):
-        """A killed process may leave half a line; whole ones are the oracle's."""
-        path = self.folder / run / "metrics.jsonl"
-        if path.exists():
-            wanted = self.exact_rows(oracle)
-            for row in harness.read_jsonl(path):
-                if "loss" in row:
-                    found = {key: row[key] for key in harness.EXACT}
-                    self.assertEqual(found, wanted[row["step"] - 1])
 
     def test_the_printed_command_resumes(self):
         options = self.options()
@@ -146,7 +144,8 @@ class Alone(Disturbed):
         self.assertEqual(words[:2], ["lockstep", "train"])
         result = self.run_program(*words[1:])
         self.assertEqual(result.code, 0, str(result))
-        self.assert_same_run("run", "oracle")
+        self.assertEqual(self.exact_rows("run"), self.exact_rows("oracle"))
+        self.assertEqual(self.digest("run"), self.digest("oracle"))
 
     def test_a_finished_run_is_done(self):
         options = self.options(**{"train.steps": 30})
@@ -175,8 +174,25 @@ class TwoRanks(Disturbed):
         for at, (step, act) in enumerate(zip(self.targets(len(acts)), acts)):
             with self.subTest(act=at, step=step):
                 self.stop("run", options, 2, step, act)
-                self.assert_same_run("run", "oracle")
+                self.assert_same_so_far("run", "oracle")
         self.finish("run", options, 2, "oracle")
+
+    def test_a_second_interrupt_leaves_at_once(self):
+        """Rank 0 waits in a reduction for rank 1, which stands still: nothing can be saved."""
+        options = self.options(**{"train.steps": 100000})
+        job = self.start_training("run", options, 2)
+        self.reach(job, "run", 30)
+        ranks = job.ranks()
+        job.send(signal.SIGSTOP, to=ranks[1])
+        time.sleep(0.3)
+        job.send(INT, to=ranks[0])
+        time.sleep(0.3)
+        self.assertIn(ranks[0], job.members(), "the first one waits")
+        job.send(INT, to=ranks[0])
+        self.assertTrue(self.wait_for(job, lambda: ranks[0] not in job.members(), "its end"))
+        job.send(signal.SIGCONT, to=ranks[1])
+        self.assertEqual(job.wait().code, 130)
+        self.train("run", options | {"train.steps": 60}, ranks=2)
 
     def test_mpirun_ends_the_job_on_term(self):
         """It gives the ranks a second; whether or not that is enough to save, resuming is exact."""
@@ -230,11 +246,11 @@ class TwoRanks(Disturbed):
 
 
 class HalfPrecision(Disturbed):
-    def disturb(self, dtype, options, ranks, early):
-        self.make_oracle(f"{dtype}_oracle", options, ranks)
-        run = f"{dtype}_run"
+    def disturb(self, name, options, ranks, early):
+        run, oracle = f"{name}_run", f"{name}_oracle"
+        self.make_oracle(oracle, options, ranks)
         self.stop(run, options, ranks, early, lambda job: job.send(USR1))
-        self.assert_same_run(run, f"{dtype}_oracle")
+        self.assert_same_so_far(run, oracle)
 
         def act(job):
             self.reach(job, run, 40 + self.random.randrange(30))
@@ -243,14 +259,13 @@ class HalfPrecision(Disturbed):
         self.kill(run, options, ranks, act)
         self.stop(run, options, ranks, 100 + self.random.randrange(40),
                   lambda job: job.send(USR1))
-        self.finish(run, options, ranks, f"{dtype}_oracle")
+        self.finish(run, options, ranks, oracle)
 
     def test_bf16(self):
+        options = self.options(**{"precision.dtype": "bf16"})
         for ranks in (0, 2):
-            shutil.rmtree(self.folder / "bf16_run", ignore_errors=True)
-            shutil.rmtree(self.folder / "bf16_oracle", ignore_errors=True)
-            self.disturb("bf16", self.options(**{"precision.dtype": "bf16"}), ranks, early=20)
-        self.assertTrue(all(row["loss_scale"] == 1 for row in self.rows("bf16_run")))
+            self.disturb(f"bf16_{ranks}", options, ranks, early=20)
+        self.assertTrue(all(row["loss_scale"] == 1 for row in self.rows("bf16_0_run")))
 
     def test_fp16_recovers_from_overflows(self):
         options = self.options(**{"precision.dtype": "fp16", "precision.growth_interval": 16,

@@ -25,7 +25,7 @@ class Split(harness.Case):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.excluded = write_mask(cls.folder / "data")
+        cls.excluded = write_mask(cls.root / "data")
 
     def options(self, micro):
         return {"train.micro_batch_size": micro, "train.steps": STEPS, "optimizer.eps": EPS,

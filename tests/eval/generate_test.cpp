@@ -67,19 +67,19 @@ TEST(Generate, GoesOnWhenTheContextIsFull) {
   resolve(config, 64);
   test::Machine machine = test::open_cpu();
   Arena arena(*machine.device);
-  const auto model = make_model(
-      config,
-      {.mode = ModelPlan::Mode::kInference, .seq_len = 16, .cache_tokens = 16}, arena,
-      &machine.device->kernels().scratch_bytes);
+  const auto model =
+      make_model(config, {.mode = ModelPlan::Mode::kInference, .seq_len = 16, .cache_tokens = 16},
+                 arena, &machine.device->kernels().scratch_bytes);
   model->parameters().initialize(2, 1, *machine.stream);
   const auto run = [&](std::int64_t tokens, std::int64_t stop_after) {
     std::vector<std::int32_t> text;
-    generate(*model, arena, test::random_ints(40, 1, 64), {.max_tokens = tokens, .seed = 7},
-             [&](std::int32_t token) {
-               text.push_back(token);
-               return static_cast<std::int64_t>(text.size()) < stop_after;
-             },
-             *machine.stream);
+    generate(
+        *model, arena, test::random_ints(40, 1, 64), {.max_tokens = tokens, .seed = 7},
+        [&](std::int32_t token) {
+          text.push_back(token);
+          return static_cast<std::int64_t>(text.size()) < stop_after;
+        },
+        *machine.stream);
     return text;
   };
   const std::vector<std::int32_t> text = run(50, 1000);

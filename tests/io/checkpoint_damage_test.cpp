@@ -5,6 +5,7 @@
 #include "io/fixture.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace lockstep {
 namespace {
@@ -124,30 +125,31 @@ TEST_F(Damage, ReadingFindsDamageInTheShardItTouches) {
 }
 
 // Damage that arrived before the checksums were taken: the manifest vouches for the bad shard.
-// Whatever passes must then read back as the state that was saved.
+// Refusing is right; so is accepting what hit unused bytes, since verify's digest covers the data.
+// In a child process: a crash is then a failure of this test only, and HDF5 1.10 leaks some memory
+// for each file that it refuses.
 TEST_F(Damage, WithoutTheOuterChecksumsNothingCrashesOrLies) {
   const std::string manifest = path_ + "/manifest.json";
   const std::string good_manifest = testing::slurp(manifest);
   const std::string file = path_ + "/" + shard_file_name(0, 2);
   const std::string good = testing::slurp(file);
-  const std::string digest = CheckpointReader(path_).digest();
-  int refused = 0;
-  int tried = 0;
-  for (std::size_t i = 0; i < good.size(); i += 7) {
-    std::string bad = good;
-    bad[i] = static_cast<char>(bad[i] ^ (1u << (i % 8)));
-    testing::spill(file, bad);
-    testing::spill(manifest, testing::sealed(testing::replaced(good_manifest, sha256_text(good),
-                                                               sha256_text(bad))));
-    const auto caught =
-        testing::catch_user_error([&] { verify_checkpoint(path_, VerifyLevel::kDeep); });
-    ASSERT_TRUE(caught.code == ExitCode::kData || caught.code == ExitCode::kDone) << caught.message;
-    ++tried;
-    refused += caught.code == ExitCode::kData ? 1 : 0;
-  }
-  // The rest are unused bytes of the format; the digest inside verify vouches for the data.
-  EXPECT_GT(refused, tried / 3);
-  EXPECT_LT(refused, tried);
+  const auto flip_many = [&] {
+    std::size_t refused = 0;
+    std::size_t tried = 0;
+    for (std::size_t i = 0; i < good.size(); i += 7, ++tried) {
+      std::string bad = good;
+      bad[i] = static_cast<char>(bad[i] ^ (1u << (i % 8)));
+      testing::spill(file, bad);
+      testing::spill(manifest, testing::sealed(testing::replaced(good_manifest, sha256_text(good),
+                                                                 sha256_text(bad))));
+      const auto caught =
+          testing::catch_user_error([&] { verify_checkpoint(path_, VerifyLevel::kDeep); });
+      if (caught.code == ExitCode::kData) ++refused;
+      if (caught.code != ExitCode::kData && caught.code != ExitCode::kDone) std::_Exit(1);
+    }
+    std::_Exit(refused > tried / 3 && refused < tried ? 0 : 2);
+  };
+  EXPECT_EXIT(flip_many(), ::testing::ExitedWithCode(0), "");
 }
 
 TEST_F(Damage, ACorruptTensorUnderAValidChecksumIsNamed) {

@@ -59,8 +59,8 @@ TEST(ModelConfig, RefusesWhatCannotBe) {
 
 TEST(ModelConfig, FlopsOfGpt2) {
   // 6 * (12 * 12 * 768^2 + 50257 * 768) + 7 * 12 * 1024 * 768
-  EXPECT_DOUBLE_EQ(flops_per_token(preset("gpt2-124m")), 6.0 * (12.0 * 12 * 768 * 768 + 50257.0 * 768) +
-                                                             7.0 * 12 * 1024 * 768);
+  EXPECT_DOUBLE_EQ(flops_per_token(preset("gpt2-124m")),
+                   6.0 * (12.0 * 12 * 768 * 768 + 50257.0 * 768) + 7.0 * 12 * 1024 * 768);
 }
 
 }  // namespace

@@ -46,7 +46,8 @@ struct Rig {
   // Random tokens; every `masked`-th is -1 (0: none).
   Tensor ints(const char* name, std::uint64_t seed, int masked) {
     auto values = test::random_ints(kRows, seed, kVocab);
-    for (std::size_t i = 0; masked > 0 && i < values.size(); i += static_cast<std::size_t>(masked)) {
+    for (std::size_t i = 0; masked > 0 && i < values.size();
+         i += static_cast<std::size_t>(masked)) {
       values[i] = -1;
     }
     const Tensor tensor = arena.allocate(name, {kRows}, DType::kI32, MemoryGroup::kActivations);
@@ -184,7 +185,9 @@ TEST_P(Architectures, GradientReadyCoversEverythingOnce) {
 TEST_P(Architectures, CacheGivesTheSameLogits) {
   test::Machine machine = test::open_cpu();
   const ModelConfig config = small(GetParam());
-  const ModelPlan plan{.mode = ModelPlan::Mode::kInference, .batch = 1, .seq_len = config.seq_len,
+  const ModelPlan plan{.mode = ModelPlan::Mode::kInference,
+                       .batch = 1,
+                       .seq_len = config.seq_len,
                        .cache_tokens = config.seq_len};
   Arena arena(*machine.device);
   Stream& stream = *machine.stream;
@@ -224,8 +227,7 @@ TEST_P(Architectures, CudaMatchesCpu) {
     EXPECT_NEAR(b.loss_sum(true) / loss, 1.0, tolerance) << name_of(dtype);
     const std::vector<float> ga = a.read(a.model->parameters().grads());
     const std::vector<float> gb = b.read(b.model->parameters().grads());
-    EXPECT_LT(test::relative_error({gb.begin(), gb.end()}, {ga.begin(), ga.end()}),
-              5.0 * tolerance)
+    EXPECT_LT(test::relative_error({gb.begin(), gb.end()}, {ga.begin(), ga.end()}), 5.0 * tolerance)
         << name_of(dtype);
   }
 }

@@ -124,7 +124,7 @@ def gpt2(w, tokens, model):
         p = f"transformer.h.{layer}."
         q, k, v = linear(norm(x, p + "ln_1"), p + "attn.c_attn").split(C, dim=-1)
         x = x + linear(causal_attention(heads(q), heads(k), heads(v)), p + "attn.c_proj")
-        hidden = F.gelu(linear(norm(x, p + "ln_2"), p + "mlp.c_fc"), approximate="tanh")
+        hidden = F.gelu(linear(norm(x, p + "ln_2"), p + "mlp.c_fc"), approximate=model.get("gelu", "tanh"))
         x = x + linear(hidden, p + "mlp.c_proj")
     return norm(x, "transformer.ln_f") @ w["transformer.wte.weight"].T
 
@@ -173,7 +173,7 @@ DEFAULTS = {
     "llama": {"norm_eps": 1e-5, "rope_theta": 1e4, "qkv_bias": False, "out_bias": False,
               "mlp_bias": False, "tied": False},
     "qwen2": {"norm_eps": 1e-6, "rope_theta": 1e6, "qkv_bias": True, "out_bias": False,
-              "mlp_bias": False, "tied": True},
+              "mlp_bias": False, "tied": False},
 }
 FORWARD = {"gpt2": gpt2, "llama": llama, "qwen2": llama}
 
@@ -236,26 +236,28 @@ def expected_shapes(model):
 # ---- training
 
 def learning_rate(optimizer, update):
-    """Linear warm-up that reaches the peak at update warmup_steps, then a cosine to the fraction
-    at the last step; updates count from 1."""
+    """Linear warm-up that reaches the peak at update warmup_steps, then a cosine or a line to the
+    fraction at the last step; updates count from 1."""
     peak, warmup = optimizer["lr"], optimizer["warmup_steps"]
     if update <= warmup:
         return peak * update / warmup
     p = (update - warmup) / (parity.STEPS - warmup)
     last = peak * optimizer["final_lr_fraction"]
-    return last + (peak - last) * 0.5 * (1 + math.cos(math.pi * p))
+    height = 1 - p if optimizer["schedule"] == "linear" else 0.5 * (1 + math.cos(math.pi * p))
+    return last + (peak - last) * height
 
 
 def run(name, initial, dtype, mistake=None):
     """Losses and gradient norms (before clipping) of the case's steps."""
-    case, model, optimizer = parity.CASES[name], settings(name), dict(parity.OPTIMIZER)
+    case, model, optimizer = parity.CASES[name], settings(name), parity.optimizer(name)
     if mistake:
         mistake(model, optimizer)
     forward = model.get("forward", FORWARD[model["architecture"]])
     w = {k: torch.nn.Parameter(torch.tensor(v, dtype=dtype)) for k, v in initial.items()}
     matrices = [p for p in w.values() if p.dim() >= 2]
     vectors = [p for p in w.values() if p.dim() < 2]
-    adamw = torch.optim.AdamW(
+    kind = torch.optim.Adam if optimizer["name"] == "adam" else torch.optim.AdamW
+    adamw = kind(
         [{"params": matrices, "weight_decay": optimizer["weight_decay"]},
          {"params": vectors, "weight_decay": optimizer.get("vector_decay", 0.0)}],
         lr=0.0, betas=(optimizer["beta1"], optimizer["beta2"]), eps=optimizer["eps"])
@@ -271,7 +273,10 @@ def run(name, initial, dtype, mistake=None):
             logits = forward(w, inputs, model)
             each = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none",
                                    ignore_index=-100)
-            (each.sum() / valid).backward()
+            counted = valid
+            if "mean_of_means" in optimizer:
+                counted = int((targets >= 0).sum()) * parity.ACCUMULATION
+            (each.sum() / counted).backward()
             total += float(each.detach().double().sum())
         losses.append(total / valid)
         clip = optimizer["clip_grad"] or math.inf
@@ -302,25 +307,29 @@ def initial_weights(binary, name, folder):
     return weights
 
 
+def largest(losses, others):
+    return max(abs(a - b) for a, b in zip(losses, others))
+
+
 def write_reference(name, initial, out):
     losses, norms = run(name, initial, torch.float32)
     exact, _ = run(name, initial, torch.float64)
-    clip = parity.OPTIMIZER["clip_grad"]
+    bf16, _ = run(name, initial, torch.float32, setting("forward", in_bf16))
+    clip = parity.optimizer(name)["clip_grad"]
     clipped = sum(norm > clip for norm in norms)
-    assert 0 < clipped, f"{name}: clipping was never active: {norms}"
+    assert clipped > 0, f"{name}: clipping was never active: {norms}"
     result = {"case": name, "torch": torch.__version__, "numpy": numpy.__version__,
               "parameters": sum(v.size for v in initial.values()), "steps_clipped": clipped,
               "losses": losses, "grad_norms": norms, "losses_float64": exact,
-              "config": parity.config(name)}
+              "losses_bf16": bf16, "config": parity.config(name)}
     path = os.path.join(out, f"reference_{name}.json")
     with open(path, "w", encoding="ascii") as file:
         file.write(json.dumps(result, indent=1) + "\n")
-    rounding = max(abs(a - b) for a, b in zip(losses, exact))
-    print(f"{path}: loss {losses[0]:.4f} to {losses[-1]:.4f}, {clipped} steps clipped, "
-          f"fp32 against float64 {rounding:.1e}")
+    print(f"{path}: loss {losses[0]:.4f} to {losses[-1]:.4f}, {clipped} steps clipped, fp32 differs "
+          f"from float64 by {largest(losses, exact):.1e}, from bf16 by {largest(losses, bf16):.1e}")
 
 
-# ---- mistakes that the comparison has to notice
+# ---- variations: bf16, and mistakes that the comparison has to notice
 
 def setting(key, value):
     return lambda model, optimizer: model.update({key: value})
@@ -358,6 +367,12 @@ def interleaved(w, tokens, model):
     return llama(back, tokens, model)
 
 
+def in_bf16(w, tokens, model):
+    """Weights and activations in bf16, masters and losses in fp32: no mistake, but a yardstick."""
+    rounded = {k: v.to(torch.bfloat16) for k, v in w.items()}
+    return FORWARD[model["architecture"]](rounded, tokens, model).float()
+
+
 def without(part):
     def forward(w, tokens, model):
         kept = {k: torch.zeros_like(v) if part in k else v for k, v in w.items()}
@@ -367,30 +382,38 @@ def without(part):
 
 MISTAKES = {
     "norm epsilon 10 times as large": lambda m, o: m.update(norm_eps=10 * m["norm_eps"]),
-    "weight decay 0.1 to 0": rule("weight_decay", 0.0),
-    "decay of vectors too": rule("vector_decay", 0.1),
-    "beta2 0.95 to 0.96": rule("beta2", 0.96),
-    "eps 1e-8 to 1e-6": rule("eps", 1e-6),
+    "no weight decay": rule("weight_decay", 0.0),
+    "weight decay of vectors too": lambda m, o: o.update(vector_decay=o["weight_decay"]),
+    "decay as a gradient (Adam)": rule("name", "adam"),
+    "beta2 too large by 0.01": lambda m, o: o.update(beta2=o["beta2"] + 0.01),
+    "AdamW's eps 100 times as large": lambda m, o: o.update(eps=100 * o["eps"]),
     "no clipping": rule("clip_grad", 0.0),
-    "warm-up 5 to 4": rule("warmup_steps", 4),
-    "final lr fraction 0.1 to 0": rule("final_lr_fraction", 0.0),
+    "warm-up a step shorter": lambda m, o: o.update(warmup_steps=o["warmup_steps"] - 1),
+    "rate falls to 0": rule("final_lr_fraction", 0.0),
+    "erf instead of tanh in GELU": setting("gelu", "none"),
     "biases ignored": setting("forward", without(".bias")),
+    "mean over micro-batches, not tokens": rule("mean_of_means", True),
     "RoPE base doubled": lambda m, o: m.update(rope_theta=2 * m.get("rope_theta", 0)),
     "RoPE interleaved": setting("forward", interleaved),
     "kv heads interleaved": setting("forward", unmixed_heads),
 }
-GPT2_HAS_NO = ("RoPE", "kv heads")
+GATED = ("erf instead of tanh in GELU", "mean over micro-batches, not tokens")
+# Mistakes that change nothing in a case, because it has no such thing.
+SILENT = {
+    "gpt2": ("RoPE base doubled", "RoPE interleaved", "kv heads interleaved", GATED[1]),
+    "llama": (*GATED, "biases ignored"),
+    "qwen2": GATED,
+    "corners": GATED[:1],
+}
 
 
 def print_sensitivity(name, initial):
     losses, _ = run(name, initial, torch.float32)
-    architecture = parity.CASES[name]["model"]["architecture"]
     for title, mistake in MISTAKES.items():
-        if architecture == "gpt2" and title.startswith(GPT2_HAS_NO):
+        if title in SILENT.get(name, ()):
             continue
         wrong, _ = run(name, initial, torch.float32, mistake)
-        change = max(abs(a - b) for a, b in zip(losses, wrong))
-        print(f"{name:8} {title:32} {change:.1e}")
+        print(f"{name:8} {title:34} {largest(losses, wrong):.1e}", flush=True)
 
 
 def main():

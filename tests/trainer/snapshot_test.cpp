@@ -13,8 +13,7 @@ namespace {
 
 // One rank's model with its training state.
 struct Replica {
-  Replica(World& world, std::uint64_t seed)
-      : arena(*machine.device) {
+  Replica(World& world, std::uint64_t seed) : arena(*machine.device) {
     options.model.preset = "llama-tiny";
     options.model.layers = 1;
     resolve(options.model, 256);
@@ -58,7 +57,8 @@ class SnapshotTest : public testing::Test {
     CheckpointMeta meta;
     meta.step = step;
     meta.data_counter = 12 * step;
-    const std::string path = snapshots.save(meta, [] {}, *replica.machine.stream);
+    const std::string path = snapshots.save(
+        meta, [] {}, *replica.machine.stream);
     error_ = snapshots.error();
     digest_ = snapshots.digest();
     return path;
@@ -86,14 +86,15 @@ TEST_F(SnapshotTest, RestoreGivesTheSameStateBack) {
   Replica other(*world_, 6);
   CheckpointReader reader(path);
   EXPECT_EQ(reader.digest(), digest_);
-  Snapshots(*other.state, *world_, directory_, "", {}, log_)
-      .restore(reader, *other.machine.stream);
+  Snapshots(*other.state, *world_, directory_, "", {}, log_).restore(reader, *other.machine.stream);
   const auto bytes = original.model->parameters().masters().bytes();
   EXPECT_EQ(std::memcmp(original.model->parameters().masters().data,
-                        other.model->parameters().masters().data, bytes), 0);
+                        other.model->parameters().masters().data, bytes),
+            0);
   for (int moment = 0; moment < 2; ++moment) {
-    EXPECT_EQ(std::memcmp(original.state->moment(moment).data, other.state->moment(moment).data,
-                          bytes), 0);
+    EXPECT_EQ(
+        std::memcmp(original.state->moment(moment).data, other.state->moment(moment).data, bytes),
+        0);
   }
   const StepState back = other.state->get(*other.machine.stream);
   EXPECT_EQ(back.updates, 3);

@@ -86,8 +86,8 @@ TEST(TrainingState, ANonFiniteGradientChangesNothingAndIsNamed) {
   bench.step(1, 1.0f);
   bench.state.read();
   const std::vector<float> before = bench.masters();
-  for (const float bad : {std::numeric_limits<float>::infinity(),
-                          std::numeric_limits<float>::quiet_NaN()}) {
+  for (const float bad :
+       {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     bench.state.begin_step(*bench.machine.stream);
     ParameterSet& parameters = bench.model->parameters();
     const std::size_t at = parameters.find("transformer.h.0.mlp.c_fc.weight");
