@@ -31,8 +31,8 @@ void ConfigRegistry::register_model() {
   const ValueRule tri_state = one_of({"", "true", "false"});
   std::vector<std::string> presets = {""};
   presets.insert(presets.end(), model_presets().begin(), model_presets().end());
-  add("model.architecture", &model.architecture, "kind of transformer",
-      one_of({"gpt2", "llama", "qwen2"}));
+  add("model.architecture", &model.architecture,
+      "kind of transformer; \"\": the preset's, else gpt2", one_of({"", "gpt2", "llama", "qwen2"}));
   add("model.preset", &model.preset, "published shape that fills every size left at 0",
       one_of(std::move(presets)));
   add("model.layers", &model.layers, "transformer blocks; 0: the preset's, else 4", at_least(0));
@@ -110,7 +110,6 @@ void ConfigRegistry::register_precision_and_comm() {
   PrecisionOptions& precision = options_.precision;
   add("precision.dtype", &precision.dtype, "storage type of weights copies and activations",
       one_of({"fp32", "bf16", "fp16"}));
-  add("precision.tf32", &precision.tf32, "TF32 matrix products for fp32 on CUDA");
   add("precision.loss_scale", &precision.loss_scale, "loss scale of fp16",
       word_or_number({"dynamic"}, above(0)));
   add("precision.initial_loss_scale", &precision.initial_loss_scale, "where dynamic scaling starts",

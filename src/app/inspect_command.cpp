@@ -1,7 +1,6 @@
 // `lockstep inspect`: what a run, a checkpoint or a shard holds, and whether it is whole.
 #include "app/inspect_command.h"
 
-#include "app/session.h"
 #include "core/error.h"
 #include "data/shard.h"
 #include "io/checkpoint.h"
@@ -12,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 
 namespace lockstep {

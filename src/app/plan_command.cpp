@@ -10,6 +10,9 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include <memory>
+#include <string>
+
 namespace lockstep {
 namespace {
 

@@ -1,7 +1,6 @@
 // `lockstep prepare`: text files to token shards, with a progress bar on a terminal.
 #include "app/prepare_command.h"
 
-#include "app/session.h"
 #include "app/signals.h"
 #include "core/error.h"
 #include "data/prepare.h"
@@ -10,6 +9,8 @@
 #include <CLI/CLI.hpp>
 
 #include <filesystem>
+#include <memory>
+#include <string>
 
 #include <unistd.h>
 

@@ -89,7 +89,11 @@ std::string tokenizer_directory(const DataOptions& data) {
     return fs::is_directory(named) ? named.string() : "";
   }
   for (const std::string& pattern : data.train) {
-    const fs::path path = pattern;
+    // "weight:glob" entries name the same kind of places.
+    const std::size_t colon = pattern.find(':');
+    const bool weighted =
+        colon != std::string::npos && pattern.find_first_not_of("0123456789.") == colon;
+    const fs::path path = weighted ? pattern.substr(colon + 1) : pattern;
     const fs::path base = fs::is_directory(path) ? path : path.parent_path();
     if (fs::is_directory(base / "tokenizer")) return (base / "tokenizer").string();
   }

@@ -143,6 +143,12 @@ std::unique_ptr<Communicator> open_communicator(const MpiSession& mpi, World& wo
       world, device, {.share_gpu = comm.share_gpu, .timeout_seconds = comm.timeout_seconds});
 }
 
+// One ring and one protocol instead of NCCL's own choice by size; what the user has set stays.
+void fix_nccl_choices() {
+  setenv("NCCL_ALGO", "Ring", /*overwrite=*/0);
+  setenv("NCCL_PROTO", "Simple", /*overwrite=*/0);
+}
+
 }  // namespace
 
 MpiSession::~MpiSession() {
@@ -197,6 +203,7 @@ Session open_session(MpiSession& mpi, const RunOptions& run, const CommOptions& 
   session.log = Log(session.world->rank());
   session.threads = take_cpu_share(session.placement(), run.threads).threads;
   session.device = open_device(*session.world, run, comm.share_gpu, session.threads, session.log);
+  if (run.deterministic) fix_nccl_choices();
   session.communicator = open_communicator(mpi, *session.world, *session.device, comm);
   return session;
 }

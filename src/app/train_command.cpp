@@ -124,6 +124,7 @@ class TrainRun {
       if (session_.world->rank() != 0) return;
       directory_ = std::make_unique<RunDirectory>(options_.run.dir, session_.log);
       session_.log.open_file(options_.run.dir + "/train.log");
+      remove_temporaries(options_.run.dir + "/checkpoints");
       keep_tokenizer();
     });
   }
@@ -178,6 +179,7 @@ class TrainRun {
                         .world = *session_.world,
                         .communicator = *session_.communicator,
                         .device = *session_.device,
+                        .threads = session_.threads,
                         .log = session_.log,
                         .train_data = *data_.train,
                         .val_data = data_.val.get(),
@@ -264,12 +266,24 @@ class TrainRun {
   std::unique_ptr<Trainer> trainer_;
 };
 
+// Ranks on different nodes may read different files under one name.
+void require_one_configuration(const std::string& dump, World& world) {
+  const std::vector<std::string> all = world.all_gather(dump);
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    if (all[rank] == all[0]) continue;
+    throw CollectiveError(
+        ExitCode::kConfig,
+        fmt::format("rank {} reads another configuration than rank 0: give all nodes one file",
+                    rank));
+  }
+}
+
 int run_train(TrainArguments& arguments, MpiSession& mpi) {
   arguments.registry.load_file(arguments.config);
   arguments.registry.apply_command_line();
   name_run(arguments.options, arguments.config);
   Session session = open_session(mpi, arguments.options.run, arguments.options.comm);
-  arguments.options.run.threads = session.threads;
+  require_one_configuration(arguments.registry.dump(), *session.world);
   return TrainRun(arguments, session).run();
 }
 

@@ -46,6 +46,11 @@ void take(std::int64_t& value, std::int64_t fallback) {
 void apply_preset(ModelConfig& config) {
   if (config.preset.empty()) return;
   const Preset& preset = preset_of(config);
+  if (!config.architecture.empty() && config.architecture != preset.architecture) {
+    fail(ExitCode::kConfig,
+         "model.architecture = {} contradicts model.preset = {}, which is a {}; leave one out",
+         config.architecture, config.preset, preset.architecture);
+  }
   config.architecture = preset.architecture;
   take(config.layers, preset.layers);
   take(config.heads, preset.heads);
@@ -58,6 +63,7 @@ void apply_preset(ModelConfig& config) {
 }
 
 void apply_defaults(ModelConfig& config, std::int64_t tokenizer_vocab) {
+  if (config.architecture.empty()) config.architecture = "gpt2";
   take(config.layers, 4);
   take(config.heads, 4);
   take(config.hidden, 128);

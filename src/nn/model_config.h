@@ -12,7 +12,7 @@
 namespace lockstep {
 
 struct ModelConfig {
-  std::string architecture = "gpt2";  // gpt2 | llama | qwen2
+  std::string architecture;           // gpt2 | llama | qwen2; "": the preset's, else gpt2
   std::string preset;                 // a name of model_presets(), or ""
   std::int64_t layers = 0;            // 0: from the preset, else the tiny default
   std::int64_t heads = 0;

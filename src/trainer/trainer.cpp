@@ -51,7 +51,7 @@ Trainer::Trainer(const TrainerInputs& inputs)
 Trainer::~Trainer() = default;
 
 void Trainer::initialize() {
-  model_->parameters().initialize(options_.run.seed, std::max(1, options_.run.threads), stream_);
+  model_->parameters().initialize(options_.run.seed, in_.threads, stream_);
 }
 
 void Trainer::restore(CheckpointReader& reader) {

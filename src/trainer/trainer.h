@@ -29,6 +29,7 @@ struct TrainerInputs {
   World& world;
   Communicator& communicator;
   Device& device;
+  int threads = 1;  // of the CPU, for drawing initial weights
   Log& log;
   const Dataset& train_data;
   const Dataset* val_data = nullptr;     // absent: no validation

@@ -29,14 +29,14 @@ std::map<std::string, int> field_counts(const Options& o) {
   [[maybe_unused]] const auto& [d1, d2, d3, d4] = data;
   [[maybe_unused]] const auto& [t1, t2, t3, t4, t5, t6, t7] = train;
   [[maybe_unused]] const auto& [o1, o2, o3, o4, o5, o6, o7, o8, o9, o10, o11] = optimizer;
-  [[maybe_unused]] const auto& [p1, p2, p3, p4, p5, p6] = precision;
+  [[maybe_unused]] const auto& [p1, p2, p3, p4, p5] = precision;
   [[maybe_unused]] const auto& [c1, c2, c3, c4, c5] = comm;
   [[maybe_unused]] const auto& [y1] = memory;
   [[maybe_unused]] const auto& [k1, k2, k3, k4] = checkpoint;
   [[maybe_unused]] const auto& [e1, e2] = eval;
   [[maybe_unused]] const auto& [l1] = log;
   return {{"run", 6},        {"model", 16},    {"data", 4}, {"train", 7},
-          {"optimizer", 11}, {"precision", 6}, {"comm", 5}, {"memory", 1},
+          {"optimizer", 11}, {"precision", 5}, {"comm", 5}, {"memory", 1},
           {"checkpoint", 4}, {"eval", 2},      {"log", 1}};
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-# Stopped by signals or killed at random moments and resumed, a run ends as if nothing had happened:
-# every row of metrics.jsonl and the digest of the whole state equal an undisturbed run's to the last
-# bit. One run is disturbed many times over, which is stricter than many runs disturbed once.
+# Stopped by signals or killed at random moments and resumed, a run ends as if nothing had
+# happened: every row of metrics.jsonl and the digest of the whole state equal an undisturbed run's
+# to the last bit. One run is disturbed many times, which is stricter than many runs disturbed once.
 import json
 import os
 import shlex

@@ -48,6 +48,8 @@ std::string refusal(ModelConfig config, std::int64_t tokenizer_vocab = 256) {
 
 TEST(ModelConfig, RefusesWhatCannotBe) {
   EXPECT_NE(refusal({.preset = "gpt2-124"}).find("did you mean \"gpt2-124m\""), std::string::npos);
+  EXPECT_NE(refusal({.architecture = "llama", .preset = "gpt2-124m"}).find("contradicts"),
+            std::string::npos);
   EXPECT_NE(refusal({.architecture = "bert"}).find("gpt2, llama or qwen2"), std::string::npos);
   EXPECT_NE(refusal({.heads = 4, .kv_heads = 3}).find("model.kv_heads"), std::string::npos);
   EXPECT_NE(refusal({.heads = 3, .hidden = 128}).find("head_dim"), std::string::npos);

@@ -31,9 +31,9 @@ CASES = {
         "optimizer": {}, "micro_batch_size": 4, "masked": False,
     },
     # What the round numbers above would hide: a vocabulary that is padded, a head in pieces,
-    # head_dim other than hidden / heads, biases everywhere, odd sizes, masked targets; and other
-    # values of all that the optimizer reads.
-    "corners": {
+    # head_dim other than hidden / heads, biases everywhere, odd sizes, masked targets; other values
+    # of all that the optimizer reads; and weights large enough for every curve to bend.
+    "corners_llama": {
         "model": {"architecture": "llama", "layers": 3, "heads": 6, "kv_heads": 2, "hidden": 72,
                   "head_dim": 24, "ffn": 152, "seq_len": 37, "vocab": 301, "norm_eps": 1e-6,
                   "rope_theta": 500.0, "attention_bias": "true", "mlp_bias": "true",
@@ -41,6 +41,13 @@ CASES = {
         "optimizer": {"schedule": "linear", "warmup_steps": 3, "beta1": 0.85, "beta2": 0.97,
                       "eps": 1e-6, "weight_decay": 0.2, "clip_grad": 2.0},
         "micro_batch_size": 3, "masked": True, "lm_head_chunks": 4,
+    },
+    "corners_gpt2": {
+        "model": {"architecture": "gpt2", "layers": 2, "heads": 3, "hidden": 72, "ffn": 200,
+                  "seq_len": 41, "vocab": 290, "norm_eps": 3e-5, "tie_embeddings": "false",
+                  "init_std": 0.15},
+        "optimizer": {"schedule": "wsd", "decay_steps": 6, "warmup_steps": 4, "clip_grad": 2.5},
+        "micro_batch_size": 5, "masked": False, "lm_head_chunks": 3,
     },
 }
 

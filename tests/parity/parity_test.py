@@ -22,15 +22,16 @@ import parity_case as parity
 HERE = os.path.dirname(os.path.abspath(__file__))
 SKIPPED = 77
 
-# Largest absolute difference of a loss near 5, and largest relative one of a gradient norm. In
-# fp32 only the order of additions differs; bf16 keeps 8 bits and fp16 11, so there single steps
-# differ by rounding and the losses stay near each other only on average over the tokens.
-LOSS_TOLERANCE = {"fp32": 1e-4, "bf16": 5e-3, "fp16": 5e-3}
-NORM_TOLERANCE = {"fp32": 1e-3}
+# Largest absolute difference of a loss (2.6 to 6.4 here). The contract is 1e-4 in fp32. On the CPU
+# only the order of additions differs, 1e-6 at most (measured); 1e-5 also tells GELU's tanh form from
+# its erf form (7e-5). bf16 keeps 8 bits, fp16 11: single logits differ by rounding, their mean less.
+LOSS_TOLERANCE = {("cpu", "fp32"): 1e-5, ("cuda", "fp32"): 1e-4}
+LOSS_TOLERANCE_16_BIT = 5e-3
+NORM_TOLERANCE = {"fp32": 1e-3}  # relative
 REGENERATED_TOLERANCE = 1e-6
 
 # Settings that differ by little from the reference's: each must make the comparison fail.
-WRONG = ["--optimizer.beta2=0.96", "--optimizer.warmup_steps=4", "--optimizer.clip_grad=0",
+WRONG = ["--optimizer.beta2=0.96", "--optimizer.warmup_steps=6", "--optimizer.clip_grad=0",
          "--optimizer.weight_decay=0.05", "--model.norm_eps=5e-5", "--run.seed=1"]
 
 
@@ -52,7 +53,7 @@ def train(arguments, name, dtype, *flags):
 
 
 def differences(name, rows):
-    """(largest of the losses, step of it, largest relative one of the norms, skipped steps).
+    """(largest of the losses, its step, largest relative one of the norms, skipped steps).
     A step that is missing, doubled or not finite is an infinite difference."""
     stored = reference(name)
     if [row["step"] for row in rows] != list(range(1, parity.STEPS + 1)):
@@ -67,32 +68,43 @@ def differences(name, rows):
     return loss, at, norm, rows[-1]["skipped"]
 
 
+def yardstick(name, dtype):
+    """How far PyTorch is from its own fp32 losses, where the reference says so."""
+    stored = reference(name)
+    other = stored.get({"fp32": "losses_float64", "bf16": "losses_bf16"}.get(dtype))
+    if other is None:
+        return "-"
+    return f"{max(abs(a - b) for a, b in zip(stored['losses'], other)):.1e}"
+
+
 def compare(arguments, names):
-    print(f"{'case':8} {'dtype':5} {'device':6} {'loss':>8} {'at step':>8} {'allowed':>8} "
-          f"{'grad norm':>10} {'allowed':>8} {'skipped':>8}")
+    print("largest difference from PyTorch in fp32; last column: that of PyTorch in bf16 or float64")
+    print(f"{'case':13} {'dtype':5} {'device':6} {'loss':>8} {'at step':>8} {'allowed':>8} "
+          f"{'grad norm':>10} {'allowed':>8} {'skipped':>8} {'PyTorch':>8}")
     good = True
     for name in names:
         for dtype in arguments.dtype.split(","):
             loss, at, norm, skipped = differences(name, train(arguments, name, dtype))
-            allowed = LOSS_TOLERANCE[dtype]
+            allowed = LOSS_TOLERANCE.get((arguments.device, dtype), LOSS_TOLERANCE_16_BIT)
             norm_allowed = NORM_TOLERANCE.get(dtype, math.inf)
             ok = loss <= allowed and norm <= norm_allowed and skipped == 0
             good = good and ok
-            print(f"{name:8} {dtype:5} {arguments.device:6} {loss:8.1e} {at:8} {allowed:8.0e} "
-                  f"{norm:10.1e} {norm_allowed:8.0e} {skipped:8}{'' if ok else '  FAILED'}",
+            print(f"{name:13} {dtype:5} {arguments.device:6} {loss:8.1e} {at:8} {allowed:8.0e} "
+                  f"{norm:10.1e} {norm_allowed:8.0e} {skipped:8} {yardstick(name, dtype):>8}"
+                  f"{'' if ok else '  FAILED'}",
                   flush=True)
     return 0 if good else 1
 
 
 def can_fail(arguments, names):
-    print(f"{'case':8} {'wrong setting':34} {'loss':>8} {'grad norm':>10}")
+    print(f"{'case':13} {'wrong setting':34} {'loss':>8} {'grad norm':>10}")
     good = True
     for name in names:
         for flag in WRONG:
             loss, _, norm, _ = differences(name, train(arguments, name, "fp32", flag))
-            noticed = loss > LOSS_TOLERANCE["fp32"] or norm > NORM_TOLERANCE["fp32"]
+            noticed = loss > LOSS_TOLERANCE[arguments.device, "fp32"] or norm > NORM_TOLERANCE["fp32"]
             good = good and noticed
-            print(f"{name:8} {flag:34} {loss:8.1e} {norm:10.1e}{'' if noticed else '  UNNOTICED'}",
+            print(f"{name:13} {flag:34} {loss:8.1e} {norm:10.1e}{'' if noticed else '  UNNOTICED'}",
                   flush=True)
     return 0 if good else 1
 
@@ -123,7 +135,7 @@ def regenerate_check(arguments, names):
                 change = max(abs(a - b) for a, b in zip(stored[key], again[key]))
                 ok = len(stored[key]) == parity.STEPS and change <= REGENERATED_TOLERANCE
                 good = good and ok
-                print(f"{name:8} {key:15} regenerated within {change:.1e}"
+                print(f"{name:13} {key:15} regenerated within {change:.1e}"
                       f"{'' if ok else '  FAILED'}")
     return 0 if good else 1
 

@@ -126,7 +126,8 @@ def gpt2(w, tokens, model):
         x = x + linear(causal_attention(heads(q), heads(k), heads(v)), p + "attn.c_proj")
         hidden = F.gelu(linear(norm(x, p + "ln_2"), p + "mlp.c_fc"), approximate=model.get("gelu", "tanh"))
         x = x + linear(hidden, p + "mlp.c_proj")
-    return norm(x, "transformer.ln_f") @ w["transformer.wte.weight"].T
+    head = w["transformer.wte.weight" if model["tied"] else "lm_head.weight"]
+    return norm(x, "transformer.ln_f") @ head.T
 
 
 def rope(x, theta):
@@ -194,7 +195,7 @@ def settings(name):
 
 def expected_shapes(model):
     C, F_, V = model["hidden"], model["ffn"], model["vocab"]
-    shapes = {}
+    shapes = {} if model["tied"] else {"lm_head.weight": (V, C)}
 
     def linear(name, out, inside, bias):
         shapes[name + ".weight"] = (out, inside)
@@ -217,8 +218,6 @@ def expected_shapes(model):
     query, key = model["heads"] * model["head_dim"], model["kv_heads"] * model["head_dim"]
     shapes["model.embed_tokens.weight"] = (V, C)
     shapes["model.norm.weight"] = (C,)
-    if not model["tied"]:
-        shapes["lm_head.weight"] = (V, C)
     for layer in range(model["layers"]):
         p = f"model.layers.{layer}."
         shapes[p + "input_layernorm.weight"] = (C,)
@@ -236,14 +235,18 @@ def expected_shapes(model):
 # ---- training
 
 def learning_rate(optimizer, update):
-    """Linear warm-up that reaches the peak at update warmup_steps, then a cosine or a line to the
-    fraction at the last step; updates count from 1."""
+    """Linear warm-up that reaches the peak at update warmup_steps, then a cosine, a line, or (wsd)
+    the peak and a root over decay_steps, to the fraction at the last step. Updates count from 1."""
     peak, warmup = optimizer["lr"], optimizer["warmup_steps"]
     if update <= warmup:
         return peak * update / warmup
-    p = (update - warmup) / (parity.STEPS - warmup)
+    begin = warmup
+    if optimizer["schedule"] == "wsd":
+        begin = parity.STEPS - optimizer["decay_steps"]
+    p = max(update - begin, 0) / (parity.STEPS - begin)
+    height = {"cosine": 0.5 * (1 + math.cos(math.pi * p)), "linear": 1 - p,
+              "wsd": 1 - math.sqrt(p)}[optimizer["schedule"]]
     last = peak * optimizer["final_lr_fraction"]
-    height = 1 - p if optimizer["schedule"] == "linear" else 0.5 * (1 + math.cos(math.pi * p))
     return last + (peak - last) * height
 
 
@@ -397,23 +400,20 @@ MISTAKES = {
     "RoPE interleaved": setting("forward", interleaved),
     "kv heads interleaved": setting("forward", unmixed_heads),
 }
-GATED = ("erf instead of tanh in GELU", "mean over micro-batches, not tokens")
 # Mistakes that change nothing in a case, because it has no such thing.
-SILENT = {
-    "gpt2": ("RoPE base doubled", "RoPE interleaved", "kv heads interleaved", GATED[1]),
-    "llama": (*GATED, "biases ignored"),
-    "qwen2": GATED,
-    "corners": GATED[:1],
-}
+GELU, MASK = "erf instead of tanh in GELU", "mean over micro-batches, not tokens"
+ROPE = ("RoPE base doubled", "RoPE interleaved", "kv heads interleaved")
+SILENT = {"gpt2": (*ROPE, MASK), "llama": (GELU, MASK, "biases ignored"), "qwen2": (GELU, MASK),
+          "corners_llama": (GELU,), "corners_gpt2": (*ROPE, MASK)}
 
 
 def print_sensitivity(name, initial):
     losses, _ = run(name, initial, torch.float32)
     for title, mistake in MISTAKES.items():
-        if title in SILENT.get(name, ()):
+        if title in SILENT[name]:
             continue
         wrong, _ = run(name, initial, torch.float32, mistake)
-        print(f"{name:8} {title:34} {largest(losses, wrong):.1e}", flush=True)
+        print(f"{name:13} {title:36} {largest(losses, wrong):.1e}", flush=True)
 
 
 def main():
