@@ -12,6 +12,7 @@
 #include "app/session.h"
 #include "app/signals.h"
 #include "app/train_command.h"
+#include "app/wait_policy.h"
 #include "core/error.h"
 
 #include <fmt/core.h>
@@ -113,6 +114,7 @@ int report(const Failure& failure, MpiSession& mpi) {
 }  // namespace lockstep
 
 int main(int argc, char** argv) {
+  lockstep::prefer_sleeping_threads(argv);
   lockstep::install_signal_handlers();
   lockstep::MpiSession mpi;
   try {

@@ -19,8 +19,8 @@ namespace lockstep {
 class Dataset {
  public:
   // `patterns`: shards, globs, prepare directories or "weight:glob"; `split` is "train" or "val".
-  Dataset(const std::vector<std::string>& patterns, const std::string& split,
-          std::int64_t seq_len, std::int64_t vocab, std::uint64_t seed);
+  Dataset(const std::vector<std::string>& patterns, const std::string& split, std::int64_t seq_len,
+          std::int64_t vocab, std::uint64_t seed);
   ~Dataset();
   Dataset(Dataset&&) noexcept;
   Dataset& operator=(Dataset&&) = delete;

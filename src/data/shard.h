@@ -14,10 +14,10 @@ namespace lockstep {
 
 struct ShardInfo {
   std::string path;
-  std::string format;          // "llm.c uint16" or "llm.c uint32"
+  std::string format;  // "llm.c uint16" or "llm.c uint32"
   int bytes_per_token = 2;
   std::int64_t tokens = 0;
-  bool has_mask = false;       // NAME.mask beside NAME.bin
+  bool has_mask = false;  // NAME.mask beside NAME.bin
 };
 
 // A read-only mapped shard. 64-bit offsets everywhere.

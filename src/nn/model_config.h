@@ -12,9 +12,9 @@
 namespace lockstep {
 
 struct ModelConfig {
-  std::string architecture;           // gpt2 | llama | qwen2; "": the preset's, else gpt2
-  std::string preset;                 // a name of model_presets(), or ""
-  std::int64_t layers = 0;            // 0: from the preset, else the tiny default
+  std::string architecture;  // gpt2 | llama | qwen2; "": the preset's, else gpt2
+  std::string preset;        // a name of model_presets(), or ""
+  std::int64_t layers = 0;   // 0: from the preset, else the tiny default
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;  // 0: as heads
   std::int64_t head_dim = 0;  // 0: hidden / heads

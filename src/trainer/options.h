@@ -51,7 +51,7 @@ struct OptimizerOptions {
 };
 
 struct PrecisionOptions {
-  std::string dtype = "fp32";  // fp32 | bf16 | fp16
+  std::string dtype = "fp32";          // fp32 | bf16 | fp16
   std::string loss_scale = "dynamic";  // dynamic | a number; fp16 only
   double initial_loss_scale = 65536.0;
   std::int64_t growth_interval = 2000;

@@ -96,9 +96,7 @@ TrainingState::TrainingState(Model& model, const Options& options, std::int64_t 
   set(initial_step_state(options), stream);
 }
 
-Tensor TrainingState::totals() const {
-  return buffers_.verdict.elements(segments_, kTotals);
-}
+Tensor TrainingState::totals() const { return buffers_.verdict.elements(segments_, kTotals); }
 
 void TrainingState::set(const StepState& state, Stream& stream) {
   StepState seeded = state;

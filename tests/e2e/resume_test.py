@@ -254,7 +254,7 @@ class HalfPrecision(Disturbed):
 
         def act(job):
             self.reach(job, run, 40 + self.random.randrange(30))
-            job.send(KILL)
+            job.send(KILL, to=max(job.ranks().items())[1])
 
         self.kill(run, options, ranks, act)
         self.stop(run, options, ranks, 100 + self.random.randrange(40),

@@ -45,7 +45,7 @@ CASES = {
     "corners_gpt2": {
         "model": {"architecture": "gpt2", "layers": 2, "heads": 3, "hidden": 72, "ffn": 200,
                   "seq_len": 41, "vocab": 290, "norm_eps": 3e-5, "tie_embeddings": "false",
-                  "init_std": 0.15},
+                  "init_std": 0.1},
         "optimizer": {"schedule": "wsd", "decay_steps": 6, "warmup_steps": 4, "clip_grad": 2.5},
         "micro_batch_size": 5, "masked": False, "lm_head_chunks": 3,
     },

@@ -306,8 +306,25 @@ def initial_weights(binary, name, folder):
     shapes = {k: v.shape for k, v in weights.items()}
     wanted = expected_shapes(settings(name))
     assert shapes == wanted, f"{name}: parameters differ: {set(shapes.items()) ^ set(wanted.items())}"
-    assert all(v.dtype == numpy.float32 for v in weights.values())
+    check_initial(weights, settings(name))
     return weights
+
+
+def check_initial(weights, model):
+    """Norms 1, biases 0, matrices normal with init_std; GPT-2's projections into the residual
+    stream with init_std / sqrt(2 layers). Within five standard errors of mean and deviation."""
+    for name, value in weights.items():
+        assert value.dtype == numpy.float32, name
+        if value.ndim == 1:
+            norm = name.endswith(".weight")
+            assert (value == (1.0 if norm else 0.0)).all(), name
+            continue
+        std = model.get("init_std", 0.02)
+        if model["architecture"] == "gpt2" and name.endswith("c_proj.weight"):
+            std /= math.sqrt(2 * model["layers"])
+        z = value.astype(numpy.float64) / std
+        assert abs(z.mean()) * math.sqrt(z.size) < 5, f"{name}: mean {z.mean()}"
+        assert abs(z.std() - 1) * math.sqrt(2 * z.size) < 5, f"{name}: deviation {z.std()}"
 
 
 def largest(losses, others):
