@@ -81,6 +81,7 @@ class NcclCommunicator final : public Communicator {
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   std::string_view name() const override { return "nccl"; }
+  bool asynchronous() const override { return true; }
 
   void all_reduce(TypedSpan inout, ReduceOp op, Stream& stream) override {
     check_span(inout, "all_reduce");

@@ -22,9 +22,10 @@ import parity_case as parity
 HERE = os.path.dirname(os.path.abspath(__file__))
 SKIPPED = 77
 
-# Largest absolute difference of a loss (2.6 to 6.4 here). The contract is 1e-4 in fp32. On the CPU
-# only the order of additions differs, 1e-6 at most (measured); 1e-5 also tells GELU's tanh form from
-# its erf form (7e-5). bf16 keeps 8 bits, fp16 11: single logits differ by rounding, their mean less.
+# Largest absolute difference of a loss (2.4 to 6.1 here). The contract is 1e-4 in fp32. On the CPU
+# only the order of additions differs, 1e-6 at most (measured); 1e-5 also tells GELU's tanh form
+# from its erf form (4e-5). In bf16 (8 bits) and fp16 (11 bits) every activation is rounded; PyTorch
+# in bf16 is as far from its own fp32 as we are (the last column of the table).
 LOSS_TOLERANCE = {("cpu", "fp32"): 1e-5, ("cuda", "fp32"): 1e-4}
 LOSS_TOLERANCE_16_BIT = 5e-3
 NORM_TOLERANCE = {"fp32": 1e-3}  # relative
@@ -78,7 +79,7 @@ def yardstick(name, dtype):
 
 
 def compare(arguments, names):
-    print("largest difference from PyTorch in fp32; last column: that of PyTorch in bf16 or float64")
+    print("largest difference from PyTorch in fp32; last column: PyTorch's own in bf16, float64")
     print(f"{'case':13} {'dtype':5} {'device':6} {'loss':>8} {'at step':>8} {'allowed':>8} "
           f"{'grad norm':>10} {'allowed':>8} {'skipped':>8} {'PyTorch':>8}")
     good = True
@@ -102,7 +103,8 @@ def can_fail(arguments, names):
     for name in names:
         for flag in WRONG:
             loss, _, norm, _ = differences(name, train(arguments, name, "fp32", flag))
-            noticed = loss > LOSS_TOLERANCE[arguments.device, "fp32"] or norm > NORM_TOLERANCE["fp32"]
+            loss_allowed = LOSS_TOLERANCE[arguments.device, "fp32"]
+            noticed = loss_allowed < loss < math.inf or NORM_TOLERANCE["fp32"] < norm < math.inf
             good = good and noticed
             print(f"{name:13} {flag:34} {loss:8.1e} {norm:10.1e}{'' if noticed else '  UNNOTICED'}",
                   flush=True)

@@ -124,7 +124,8 @@ def gpt2(w, tokens, model):
         p = f"transformer.h.{layer}."
         q, k, v = linear(norm(x, p + "ln_1"), p + "attn.c_attn").split(C, dim=-1)
         x = x + linear(causal_attention(heads(q), heads(k), heads(v)), p + "attn.c_proj")
-        hidden = F.gelu(linear(norm(x, p + "ln_2"), p + "mlp.c_fc"), approximate=model.get("gelu", "tanh"))
+        hidden = linear(norm(x, p + "ln_2"), p + "mlp.c_fc")
+        hidden = F.gelu(hidden, approximate=model.get("gelu", "tanh"))
         x = x + linear(hidden, p + "mlp.c_proj")
     head = w["transformer.wte.weight" if model["tied"] else "lm_head.weight"]
     return norm(x, "transformer.ln_f") @ head.T
@@ -303,9 +304,9 @@ def initial_weights(binary, name, folder):
             for parameter, rows in shard["model"].items():
                 parts.setdefault(parameter, []).append(rows[...])
     weights = {k: numpy.concatenate(rows) for k, rows in parts.items()}
-    shapes = {k: v.shape for k, v in weights.items()}
-    wanted = expected_shapes(settings(name))
-    assert shapes == wanted, f"{name}: parameters differ: {set(shapes.items()) ^ set(wanted.items())}"
+    shapes = {(k, v.shape) for k, v in weights.items()}
+    wanted = set(expected_shapes(settings(name)).items())
+    assert shapes == wanted, f"{name}: parameters differ: {shapes ^ wanted}"
     check_initial(weights, settings(name))
     return weights
 
@@ -345,8 +346,9 @@ def write_reference(name, initial, out):
     path = os.path.join(out, f"reference_{name}.json")
     with open(path, "w", encoding="ascii") as file:
         file.write(json.dumps(result, indent=1) + "\n")
-    print(f"{path}: loss {losses[0]:.4f} to {losses[-1]:.4f}, {clipped} steps clipped, fp32 differs "
-          f"from float64 by {largest(losses, exact):.1e}, from bf16 by {largest(losses, bf16):.1e}")
+    print(f"{path}: loss {losses[0]:.4f} to {losses[-1]:.4f}, {clipped} steps clipped, "
+          f"fp32 differs from float64 by {largest(losses, exact):.1e}, "
+          f"from bf16 by {largest(losses, bf16):.1e}")
 
 
 # ---- variations: bf16, and mistakes that the comparison has to notice
