@@ -17,8 +17,10 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include <chrono>
 #include <filesystem>
 #include <memory>
+#include <thread>
 
 namespace lockstep {
 namespace {
@@ -110,6 +112,7 @@ class TrainRun {
     try {
       return train();
     } catch (const UserError& error) {
+      if (error.code() == ExitCode::kPeer) let_watchdog_name_the_rank();
       record(static_cast<int>(error.code()), error.what());
       throw;
     } catch (const std::exception& error) {
@@ -119,6 +122,11 @@ class TrainRun {
   }
 
  private:
+  // A transport notices first that a peer is gone, the watchdog which one. It ends this process.
+  void let_watchdog_name_the_rank() const {
+    if (watchdog_ != nullptr) std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+
   void open_directory() {
     agree(*session_.world, [&] {
       if (session_.world->rank() != 0) return;

@@ -1,6 +1,6 @@
-// How OpenMP threads wait. Spinning, the library's default, costs a step several times its time as
-// soon as anything else runs on the cores (another rank, a test); sleeping costs nothing that can be
-// measured when nothing does.
+// How OpenMP threads wait. Spinning, the library's default, makes a step several times as long as
+// soon as anything else runs on the cores (another rank, a test); sleeping costs nothing that can
+// be measured when nothing does.
 #pragma once
 
 namespace lockstep {
