@@ -41,8 +41,7 @@ class Disturbed(harness.Case):
 
     def reach(self, job, run, step):
         """The middle of some step after `step`."""
-        if not self.wait_for_step(job, run, step):
-            self.fail(f"ended before step {step}:\n{job.result()}")
+        self.wait_for_step(job, run, step)
         time.sleep(self.random.random() * 0.01)
 
     def targets(self, count):
@@ -51,11 +50,22 @@ class Disturbed(harness.Case):
         return [i * part + 3 + self.random.randrange(part - 8) for i in range(count)]
 
     def stop(self, run, options, ranks, step, act):
-        """Disturbs the run after `step` by act(job); a clean stop a few steps later is wanted."""
-        job = self.start_training(run, options, ranks)
-        self.reach(job, run, step)
-        act(job)
-        result = job.wait()
+        """Disturbs the run after `step` by act(job); a clean stop a few steps later is wanted. On a
+        busy machine this process may be late and find the run finished: then once more."""
+        before = self.folder / "before"
+        for attempts_left in (2, 1, 0):
+            shutil.rmtree(before, ignore_errors=True)
+            if (self.folder / run).exists():
+                shutil.copytree(self.folder / run, before)
+            job = self.start_training(run, options, ranks)
+            self.reach(job, run, step)
+            act(job)
+            result = job.wait()
+            if result.code != 0 or attempts_left == 0:
+                break
+            shutil.rmtree(self.folder / run)
+            if before.exists():
+                shutil.copytree(before, self.folder / run)
         self.assertEqual(result.code, 75, f"after step {step}: {result}")
         rows = self.rows(run)
         self.assertGreaterEqual(len(rows), step)
@@ -166,11 +176,11 @@ class TwoRanks(Disturbed):
         options = self.options(**{"checkpoint.interval": 0})
         self.make_oracle("oracle", options, ranks=2)
         acts = (lambda job: job.send(USR1),
-                lambda job: job.send(USR1, to=job.ranks()[1]),
-                lambda job: job.send(TERM, to=job.ranks()[0]),
-                lambda job: job.send(INT, to=job.ranks()[1]),
+                lambda job: job.send(USR1, rank=1),
+                lambda job: job.send(TERM, rank=0),
+                lambda job: job.send(INT, rank=1),
                 lambda job: job.send(USR2),
-                lambda job: (job.send(USR1), job.send(TERM, TERM, to=job.ranks()[1])))
+                lambda job: (job.send(USR1), job.send(TERM, TERM, rank=1)))
         for at, (step, act) in enumerate(zip(self.targets(len(acts)), acts)):
             with self.subTest(act=at, step=step):
                 self.stop("run", options, 2, step, act)
@@ -207,7 +217,7 @@ class TwoRanks(Disturbed):
     def test_kill_a_rank(self):
         options = self.options()
         self.make_oracle("oracle", options, ranks=2)
-        for step, victim in zip(self.targets(2), (1, 0)):
+        for step, victim in zip(self.targets(3), (1, 0)):
             killed = {}
 
             def act(job):
@@ -254,7 +264,7 @@ class HalfPrecision(Disturbed):
 
         def act(job):
             self.reach(job, run, 40 + self.random.randrange(30))
-            job.send(KILL, to=max(job.ranks().items())[1])
+            job.send(KILL, rank=max(ranks - 1, 0))
 
         self.kill(run, options, ranks, act)
         self.stop(run, options, ranks, 100 + self.random.randrange(40),
