@@ -80,7 +80,7 @@ int run_eval(const EvalArguments& arguments, MpiSession& mpi) {
   const auto result = evaluator.run(
       *model, *data, arguments.batches * plan.batch, *session.world,
       [] { return stop_requested() != 0; }, stream);
-  if (!result) fail(ExitCode::kInterrupted, "interrupted: no result");
+  if (!result) fail_together(ExitCode::kInterrupted, "interrupted: no result");
   if (session.world->rank() == 0) print(*result, arguments);
   return static_cast<int>(ExitCode::kDone);
 }

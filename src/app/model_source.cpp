@@ -11,14 +11,12 @@ namespace lockstep {
 namespace {
 
 std::string find_checkpoint(const std::string& path, World& world, Log& log) {
-  if (!std::filesystem::exists(path)) {
-    fail(ExitCode::kData, "{}: no such run or checkpoint", path);
-  }
   if (is_checkpoint(path)) return path;
   const std::string newest = newest_valid_checkpoint(path + "/checkpoints", world, log);
   if (newest.empty()) {
-    fail(ExitCode::kData,
-         "{}: neither a checkpoint (it has no manifest.json) nor a run that has saved one", path);
+    fail_together(ExitCode::kData,
+                  "{}: neither a checkpoint (it has no manifest.json) nor a run that has saved one",
+                  path);
   }
   return newest;
 }

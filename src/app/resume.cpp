@@ -21,10 +21,10 @@ std::string canonical(const std::string& path) {
 }
 
 [[noreturn]] void fail_other_run(const Options& options, const std::string& why) {
-  fail(ExitCode::kConfig,
-       "run.dir {} already holds checkpoints {}; choose another directory, for example "
-       "--run.dir={}-2, or --checkpoint.resume=auto to go on with them",
-       options.run.dir, why, options.run.dir);
+  fail_together(ExitCode::kConfig,
+                "run.dir {} already holds checkpoints {}; choose another directory, for example "
+                "--run.dir={}-2, or --checkpoint.resume=auto to go on with them",
+                options.run.dir, why, options.run.dir);
 }
 
 std::unique_ptr<CheckpointReader> open(const std::string& path, World& world) {
@@ -49,8 +49,8 @@ std::string checkpoint_behind(const std::string& path, World& world, Log& log) {
   if (checkpoint) return canonical(path);
   const std::string newest = newest_valid_checkpoint(path + "/checkpoints", world, log);
   if (newest.empty()) {
-    fail(ExitCode::kData, "checkpoint.resume: {} is neither a checkpoint nor a run that has one",
-         path);
+    fail_together(ExitCode::kData,
+                  "checkpoint.resume: {} is neither a checkpoint nor a run that has one", path);
   }
   return canonical(newest);
 }

@@ -37,13 +37,6 @@ class MpiSession {
   bool active_ = false;
 };
 
-// The same error thrown on every rank, by agree(): rank 0 prints it, and the ranks leave in order
-// instead of aborting each other.
-class CollectiveError : public UserError {
- public:
-  using UserError::UserError;
-};
-
 // Collective: runs a step that can fail on some ranks only. If it failed anywhere, every rank
 // throws the same CollectiveError, that of the lowest rank that failed ("rank 3: ..." unless it is
 // rank 0). A lost peer (kPeer) is not gathered but thrown at once: there is nobody to agree with.

@@ -226,6 +226,8 @@ class TrainRun {
     });
     if (resume.reader == nullptr) return;
     trainer_->snapshots().protect(resume.reader->path());
+    const bool validated = directory_ == nullptr || directory_->has_validation(trainer_->step());
+    if (!session_.world->all_agree(validated)) trainer_->evaluate_first();
     session_.log.info("resumed from {} at step {}", resume.reader->path(), trainer_->step());
     for (const std::string& change : changes) session_.log.info("  changed {}", change);
     if (trainer_->step() >= data_.steps) {
@@ -279,10 +281,8 @@ void require_one_configuration(const std::string& dump, World& world) {
   const std::vector<std::string> all = world.all_gather(dump);
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     if (all[rank] == all[0]) continue;
-    throw CollectiveError(
-        ExitCode::kConfig,
-        fmt::format("rank {} reads another configuration than rank 0: give all nodes one file",
-                    rank));
+    fail_together(ExitCode::kConfig,
+                  "rank {} reads another configuration than rank 0: give all nodes one file", rank);
   }
 }
 

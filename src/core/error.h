@@ -1,7 +1,7 @@
 // The two kinds of error of the project, and the exit codes every command returns.
 // UserError: something the user can fix; one line that names the file, field or flag and the next
 // action. CheckError: a broken invariant of ours; carries the expression, the values and file:line.
-// Both are caught once, in main(), which prints the rank and ends the job.
+// All are caught once, in main(), which prints the rank and ends the job.
 #pragma once
 
 #include <fmt/core.h>
@@ -40,6 +40,19 @@ class UserError : public std::runtime_error {
 template <typename... Args>
 [[noreturn]] void fail(ExitCode code, fmt::format_string<Args...> format, Args&&... args) {
   throw UserError(code, fmt::format(format, std::forward<Args>(args)...));
+}
+
+// The same failure thrown on every rank: rank 0 alone prints it, and the ranks leave in order
+// instead of aborting each other.
+class CollectiveError : public UserError {
+ public:
+  using UserError::UserError;
+};
+
+// Throws CollectiveError; only where every rank comes to the same conclusion.
+template <typename... Args>
+[[noreturn]] void fail_together(ExitCode code, fmt::format_string<Args...> format, Args&&... args) {
+  throw CollectiveError(code, fmt::format(format, std::forward<Args>(args)...));
 }
 
 // A broken invariant of the program itself; leads to exit code 70.

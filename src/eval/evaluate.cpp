@@ -68,7 +68,8 @@ std::optional<Evaluation> Evaluator::run(Model& model, const Dataset& dataset, s
   stream.synchronize();
   const std::array<double, 3> sum = sum_over_ranks(mine, world);
   if (sum[1] == 0.0) {
-    fail(ExitCode::kData, "no target to judge: every token of the evaluation data is masked");
+    fail_together(ExitCode::kData,
+                  "no target to judge: every token of the evaluation data is masked");
   }
   return Evaluation{sum[0] / sum[1], sum[2] / sum[1], static_cast<std::int64_t>(sum[1])};
 }

@@ -136,6 +136,16 @@ void RunDirectory::write_config(const std::string& toml) {
   atomic_write_file(state_->path + "/config.toml", toml);
 }
 
+bool RunDirectory::has_validation(std::int64_t step) const {
+  const std::string text = read_text_file(state_->path + "/metrics.jsonl").value_or("");
+  const std::string start = fmt::format("{{\"step\":{},", step);
+  for (std::size_t at = 0; (at = text.find(start, at)) != std::string::npos; at += start.size()) {
+    const std::string line = text.substr(at, text.find('\n', at) - at);
+    if (line.find("\"val_loss\"") != std::string::npos) return true;
+  }
+  return false;
+}
+
 void RunDirectory::begin(std::int64_t step) {
   const std::string failure = state_->path + "/failure.json";
   std::error_code error;

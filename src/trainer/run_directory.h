@@ -77,6 +77,8 @@ class RunDirectory {
   // A resumed run: removes failure.json and cuts metrics rows of steps after `step` (atomically),
   // so that a step never appears twice. A last line torn by a crash is dropped.
   void begin(std::int64_t step);
+  // True if the metrics hold a validation of this step.
+  bool has_validation(std::int64_t step) const;
   void append(const MetricsRow& row);
   void append(const ValidationRow& row);
   // Appends {"event": kind, time, step, job, host, ...details}; details_json is a JSON object or

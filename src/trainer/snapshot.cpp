@@ -69,10 +69,11 @@ std::string newest_valid_checkpoint(const std::string& checkpoints, World& world
     if (log.rank() == 0) log.warn("{} is skipped: {}", path, cause);
   }
   if (any) {
-    fail(ExitCode::kData,
-         "{}: no checkpoint here is whole; restore one from a backup, or start over with another "
-         "run.dir",
-         checkpoints);
+    fail_together(
+        ExitCode::kData,
+        "{}: no checkpoint here is whole; restore one from a backup, or start over with another "
+        "run.dir",
+        checkpoints);
   }
   return "";
 }
@@ -117,10 +118,11 @@ void Snapshots::check_replicas(Stream& stream) {
   const std::string& majority = sorted[sorted.size() / 2];
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     if (all[rank] == majority) continue;
-    fail(ExitCode::kDiverged,
-         "the weights of rank {} differ from the other ranks' (crc32c {} against {}); nothing was "
-         "saved: check that host's hardware and resume from the newest checkpoint",
-         rank, all[rank], majority);
+    fail_together(
+        ExitCode::kDiverged,
+        "the weights of rank {} differ from the other ranks' (crc32c {} against {}); nothing was "
+        "saved: check that host's hardware and resume from the newest checkpoint",
+        rank, all[rank], majority);
   }
 }
 

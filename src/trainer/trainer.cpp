@@ -71,11 +71,15 @@ ExitCode Trainer::run() {
                                       .first_sample = samples_,
                                       .overfit = options_.train.overfit_batch});
   phase_ = "train";
+  // A validation that a stop cut short comes first.
+  if (evaluate_first_ && evaluator_ && due(options_.eval.interval)) evaluate();
   clock_.start(step_, loader.wait_ms());
+  // A GPU computes this step while the host reads the one before; a CPU is done with it.
+  const std::int64_t lag = in_.device.kind() == DeviceKind::kCuda ? 1 : 0;
   bool warm = false;  // the first step is done: every library has taken its memory
   while (step_ < in_.steps && !stop_) {
     train_step(loader);
-    if (state_.unread() > 1) read_report(loader.wait_ms());  // of the step before
+    if (state_.unread() > lag) read_report(loader.wait_ms());
     const bool last = step_ == in_.steps;
     const bool evaluates = evaluator_ && (due(options_.eval.interval) || last);
     const bool saves = due(options_.checkpoint.interval) && !last;
@@ -91,7 +95,7 @@ ExitCode Trainer::run() {
     if (in_.watchdog != nullptr) in_.watchdog->progress();
   }
   drain(loader.wait_ms());
-  const bool finished = step_ >= in_.steps;
+  const bool finished = step_ >= in_.steps && !validation_cut_;
   save(finished ? "finished" : "stopped", /*required=*/true);
   return finished ? ExitCode::kDone : ExitCode::kStopped;
 }
@@ -175,10 +179,10 @@ void Trainer::on_skip(const StepReport& report) {
         nlohmann::json({{"cause", cause}, {"loss_scale", report.state.loss_scale}}).dump());
   }
   if (report.state.skips_in_row < options_.train.max_skips) return;
-  fail(ExitCode::kInternal,
-       "{} steps in a row were skipped, last because the {}; lower optimizer.lr or raise "
-       "optimizer.warmup_steps, or train in bf16; then resume from the newest checkpoint",
-       report.state.skips_in_row, cause);
+  fail_together(ExitCode::kInternal,
+                "{} steps in a row were skipped, last because the {}; lower optimizer.lr or raise "
+                "optimizer.warmup_steps, or train in bf16; then resume from the newest checkpoint",
+                report.state.skips_in_row, cause);
 }
 
 void Trainer::log_row(const StepReport& report, double data_wait_ms) {
@@ -220,7 +224,10 @@ void Trainer::evaluate() {
   const auto result = evaluator_->run(*model_, *in_.val_data, options_.eval.batches * global,
                                       in_.world, alive, stream_);
   phase_ = "train";
-  if (!result) return;  // a stop was asked for; the next step carries the vote
+  if (!result) {  // some rank was asked to stop, and all know it
+    stop_ = validation_cut_ = true;
+    return;
+  }
   evaluated_step_ = step_;
   best_val_loss_ = std::min(result->loss, best_val_loss_.value_or(result->loss));
   in_.log.info("step {}/{} | val_loss {:.4f} | val_accuracy {:.4f} | perplexity {:.2f} | {} tokens",
@@ -253,8 +260,8 @@ void Trainer::save(const char* why, bool required) {
   if (path.empty()) {
     ++failed_saves_;
     if (required || failed_saves_ >= kMaxFailedSaves) {
-      fail(ExitCode::kIo, "the checkpoint of step {} could not be saved: {}", step_,
-           snapshots_.error());
+      fail_together(ExitCode::kIo, "the checkpoint of step {} could not be saved: {}", step_,
+                    snapshots_.error());
     }
     in_.log.warn("the checkpoint of step {} could not be saved ({}); training goes on", step_,
                  snapshots_.error());

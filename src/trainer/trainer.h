@@ -52,6 +52,9 @@ class Trainer {
   void initialize();
   void restore(CheckpointReader& reader);
 
+  // The resumed step's validation is still to be done.
+  void evaluate_first() { evaluate_first_ = true; }
+
   // Trains to the last step. Returns kDone, or kStopped after a durable checkpoint. Collective.
   // Throws UserError: kIo (three saves failed in a row, or the last one), kInternal (max_skips),
   // kDiverged, kPeer, kData.
@@ -104,6 +107,8 @@ class Trainer {
   std::int64_t evaluated_step_ = -1;
   std::int64_t failed_saves_ = 0;
   bool stop_ = false;
+  bool evaluate_first_ = false;
+  bool validation_cut_ = false;  // by a stop; it is done after the resume
   std::optional<double> best_val_loss_;
   double save_seconds_ = 0.0;  // the longest save so far
   StepClock clock_;
