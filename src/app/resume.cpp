@@ -115,15 +115,21 @@ std::vector<std::string> check_resume(const CheckpointReader& reader, const Opti
   ConfigRegistry registry(before);
   registry.load_text(reader.meta().config, reader.path() + "/manifest.json (config)");
   std::vector<std::string> changes;
+  std::string fixed;  // differences that cannot be, in one sentence
   for (const ConfigDifference& difference : config_differences(before, options)) {
     if (is_fixed(difference.key)) {
-      fail(ExitCode::kConfig,
-           "{} is fixed on resume: it was {} when {} was written and is {} now; set it back, or "
-           "start a new run.dir",
-           difference.key, difference.before, reader.path(), difference.after);
+      fixed += fmt::format("{}{} was {} and is {} now", fixed.empty() ? "" : ", ", difference.key,
+                           difference.before, difference.after);
+      continue;
     }
     changes.push_back(
         fmt::format("{}: {} -> {}", difference.key, difference.before, difference.after));
+  }
+  if (!fixed.empty()) {
+    fail(ExitCode::kConfig,
+         "fixed on resume, but changed since {} was written: {}; set back what you changed, or "
+         "start a new run.dir",
+         reader.path(), fixed);
   }
   check_tokenizer(reader, tokenizer_directory);
   if (reader.meta().data_fingerprint != data_fingerprint && !options.data.allow_change) {

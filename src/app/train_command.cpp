@@ -172,6 +172,8 @@ class TrainRun {
     if (session_.placement().size == 1) return;
     watchdog_ = std::make_unique<Watchdog>(
         *session_.world, options_.comm.timeout_seconds, [this](const std::string& cause) {
+          // A rank that failed by itself has said so, and is why it is gone.
+          if (read_failure(options_.run.dir)) return;
           record(static_cast<int>(ExitCode::kPeer), cause);
           fmt::print(stderr, "lockstep: rank {}: error: {}; resume with the same command\n",
                      session_.placement().rank, cause);

@@ -11,10 +11,10 @@ import time
 
 import harness
 
-STEPS = 300
+STEPS = 240
 TERM, USR1, USR2, INT = signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT
 KILL = signal.SIGKILL
-LAST_DISTURBANCE = 170  # a signal that is late by hundreds of milliseconds still finds it at work
+LAST_DISTURBANCE = 150  # a signal that is late by hundreds of milliseconds still finds it at work
 
 
 class Disturbed(harness.Case):
@@ -41,7 +41,7 @@ class Disturbed(harness.Case):
 
     def reach(self, job, run, step):
         """The middle of some step after `step`."""
-        self.wait_for_step(job, run, step)
+        self.wait_for_step(job, run, step)  # or until it has ended, which the caller will notice
         time.sleep(self.random.random() * 0.01)
 
     def targets(self, count):
@@ -53,7 +53,9 @@ class Disturbed(harness.Case):
         """Disturbs the run after `step` by act(job); a clean stop a few steps later is wanted. On a
         busy machine this process may be late and find the run finished: then once more."""
         before = self.folder / "before"
-        for attempts_left in (3, 2, 1, 0):
+        if (self.folder / run / "metrics.jsonl").exists():
+            step = max(step, len(self.rows(run)) + 2)  # the last signal may have come late
+        for attempts_left in (2, 1, 0):
             shutil.rmtree(before, ignore_errors=True)
             if (self.folder / run).exists():
                 shutil.copytree(self.folder / run, before)
