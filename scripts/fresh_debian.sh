@@ -66,12 +66,13 @@ timed() {
 
 make_root() {
   local components=main
+  # Ubuntu keeps half of the packages outside main; debootstrap knows each suite's own mirror.
   case "$suite" in
-    bookworm | trixie | sid) mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian} ;;
-    *) mirror=${DEBIAN_MIRROR:-http://archive.ubuntu.com/ubuntu} && components=main,universe ;;
+    bookworm | trixie | sid) ;;
+    *) components=main,universe ;;
   esac
   quietly "$target.debootstrap.log" debootstrap --variant=minbase --components="$components" \
-    "$suite" "$target" "$mirror"
+    "$suite" "$target" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
   rm -f "$target.debootstrap.log"
   cp /etc/resolv.conf "$target/etc/resolv.conf"
   # How this machine reaches its mirror holds inside as well.
