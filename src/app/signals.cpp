@@ -37,11 +37,21 @@ void set_action(int signal, void (*handler)(int)) {
   CHECK(sigaction(signal, &action, nullptr) == 0, "signal {}", signal);
 }
 
+void set_mask(int how) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : kStopSignals) sigaddset(&signals, signal);
+  CHECK(sigprocmask(how, &signals, nullptr) == 0);
+}
+
 }  // namespace
+
+void hold_signals() { set_mask(SIG_BLOCK); }
 
 void install_signal_handlers() {
   for (const int signal : kStopSignals) set_action(signal, on_stop_signal);
   set_action(SIGPIPE, SIG_IGN);
+  set_mask(SIG_UNBLOCK);
 }
 
 void restore_default_signals() {

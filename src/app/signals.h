@@ -5,7 +5,11 @@
 
 namespace lockstep {
 
-// The first thing main() does, so that no signal can find the default action. Also ignores PIPE:
+// Signals wait until install_signal_handlers(), across an exec too.
+void hold_signals();
+
+// The first thing main() does, so that no signal can find the default action; lets held ones in.
+// Also ignores PIPE:
 // a closed terminal or a finished `head` must not kill training.
 void install_signal_handlers();
 

@@ -1,6 +1,8 @@
 // One exec of the same program with the same arguments.
 #include "app/wait_policy.h"
 
+#include "app/signals.h"
+
 #include <unistd.h>
 
 #include <cstdlib>
@@ -16,6 +18,7 @@ void prefer_sleeping_threads(char** argv) {
   std::error_code error;
   const std::string self = std::filesystem::read_symlink("/proc/self/exe", error).string();
   if (error || setenv("OMP_WAIT_POLICY", "passive", /*overwrite=*/0) != 0) return;
+  hold_signals();  // exec takes the handlers away, not what is held
   execv(self.c_str(), argv);
 }
 

@@ -58,6 +58,7 @@ class Transformer final : public Model {
   std::size_t qkv_parts() const { return config_.learned_positions() ? 1 : 3; }
   std::size_t up_parts() const { return config_.gated_mlp() ? 2 : 1; }
 
+  static std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
   AttentionShape attention_shape() const;
   Tensor optional_weight(std::int64_t index) const;
   void forward(const Tensor& tokens, Stream& stream);
@@ -65,6 +66,8 @@ class Transformer final : public Model {
              Stream& stream);
   void forward_layer(std::size_t index, Stream& stream);
   void attention_block(const Layer& layer, Activations& act, Stream& stream);
+  void output_projection(const Layer& layer, const Activations& act, const Tensor& x,
+                         Stream& stream);
   void mlp_block(const Layer& layer, const Activations& act, const Tensor& out, Stream& stream);
   void normalize(const Tensor& out, const Tensor& mean, const Tensor& rstd, const Tensor& x,
                  std::int64_t weight, std::int64_t bias, Stream& stream);

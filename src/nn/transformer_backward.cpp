@@ -11,12 +11,6 @@
 
 namespace lockstep {
 
-namespace {
-
-std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
-
-}  // namespace
-
 void Transformer::forward_backward(const Tensor& tokens, const Tensor& targets,
                                    const StepState* state, const Tensor& totals,
                                    const GradientReady& ready, Stream& stream) {

@@ -6,12 +6,6 @@
 #include "ops/rope.h"
 
 namespace lockstep {
-namespace {
-
-std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
-
-}  // namespace
-
 Tensor Transformer::append(const Tensor& tokens, std::int64_t position, Stream& stream) {
   const std::int64_t count = tokens.count();
   CHECK(count > 0 && count <= rows_, "{} tokens at once, at most {}", count, rows_);
@@ -105,13 +99,7 @@ void Transformer::append_layer(std::size_t index, const Tensor& x, std::int64_t 
                           .v = cache.columns(key, key),
                           .shape = shape},
                          stream);
-  linear_forward({.y = act.mid,
-                  .x = act.attention,
-                  .weight = parameters_.weight(at(layer.out)),
-                  .bias = optional_weight(layer.out_bias),
-                  .residual = x,
-                  .scratch = scratch_},
-                 stream);
+  output_projection(layer, act, x, stream);
   mlp_block(layer, act, x, stream);
 }
 

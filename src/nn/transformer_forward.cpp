@@ -12,12 +12,6 @@
 
 namespace lockstep {
 
-namespace {
-
-std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
-
-}  // namespace
-
 Tensor Transformer::optional_weight(std::int64_t index) const {
   return index < 0 ? Tensor{} : parameters_.weight(at(index));
 }
@@ -66,13 +60,7 @@ void Transformer::forward_layer(std::size_t index, Stream& stream) {
   const Tensor x = residual(index);
   normalize(act.norm1, act.mean1, act.rstd1, x, layer.norm1, layer.norm1_bias, stream);
   attention_block(layer, act, stream);
-  linear_forward({.y = act.mid,
-                  .x = act.attention,
-                  .weight = parameters_.weight(at(layer.out)),
-                  .bias = optional_weight(layer.out_bias),
-                  .residual = x,
-                  .scratch = scratch_},
-                 stream);
+  output_projection(layer, act, x, stream);
   mlp_block(layer, act, residual(index + 1), stream);
 }
 
@@ -101,6 +89,18 @@ void Transformer::attention_block(const Layer& layer, Activations& act, Stream& 
                           .v = act.qkv.columns(query + key, key),
                           .shape = attention_shape()},
                          stream);
+}
+
+// mid = attention Wo^T + x
+void Transformer::output_projection(const Layer& layer, const Activations& act, const Tensor& x,
+                                    Stream& stream) {
+  linear_forward({.y = act.mid,
+                  .x = act.attention,
+                  .weight = parameters_.weight(at(layer.out)),
+                  .bias = optional_weight(layer.out_bias),
+                  .residual = x,
+                  .scratch = scratch_},
+                 stream);
 }
 
 void Transformer::mlp_block(const Layer& layer, const Activations& act, const Tensor& out,

@@ -35,7 +35,6 @@ void GradBuckets::reduce_pending(Stream& compute) {
     for (std::int64_t begin = begin_; begin < end_; begin += bucket_elements_) {
       const std::int64_t count = std::min(bucket_elements_, end_ - begin);
       communicator_.all_reduce(TypedSpan(grads_).slice(begin, count), ReduceOp::kSum, stream_);
-      ++reductions_;
     }
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - began;
     if (!communicator_.asynchronous()) timings_[finalized_ % kTimings].blocked_ms += took.count();

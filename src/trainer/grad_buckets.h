@@ -27,7 +27,6 @@ class GradBuckets {
   // asked for yet (at most two): from the end of backward to the end of the last reduction, or the
   // whole time of a transport that blocks the host. Blocks until that step is there.
   double exposed_ms();
-  std::int64_t reductions() const { return reductions_; }  // collectives since construction
 
  private:
   void reduce_pending(Stream& compute);
@@ -48,7 +47,6 @@ class GradBuckets {
   std::size_t timed_ = 0;
   std::int64_t begin_ = 0;  // of the pending range
   std::int64_t end_ = 0;
-  std::int64_t reductions_ = 0;
 };
 
 }  // namespace lockstep

@@ -57,7 +57,7 @@ void Trainer::initialize() {
 void Trainer::restore(CheckpointReader& reader) {
   snapshots_.restore(reader, stream_);
   const CheckpointMeta& meta = reader.meta();
-  step_ = saved_step_ = evaluated_step_ = meta.step;
+  step_ = saved_step_ = meta.step;
   tokens_ = meta.tokens;
   samples_ = meta.data_counter;
   best_val_loss_ = meta.best_val_loss;
@@ -228,7 +228,6 @@ void Trainer::evaluate() {
     stop_ = validation_cut_ = true;
     return;
   }
-  evaluated_step_ = step_;
   best_val_loss_ = std::min(result->loss, best_val_loss_.value_or(result->loss));
   in_.log.info("step {}/{} | val_loss {:.4f} | val_accuracy {:.4f} | perplexity {:.2f} | {} tokens",
                step_, in_.steps, result->loss, result->accuracy, result->perplexity(),

@@ -104,7 +104,6 @@ class Trainer {
   std::int64_t tokens_ = 0;   // consumed by all ranks
   std::int64_t samples_ = 0;  // likewise: the data counter
   std::int64_t saved_step_ = -1;
-  std::int64_t evaluated_step_ = -1;
   std::int64_t failed_saves_ = 0;
   bool stop_ = false;
   bool evaluate_first_ = false;

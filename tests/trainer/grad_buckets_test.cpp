@@ -66,7 +66,6 @@ TEST(GradBuckets, ReducesWhileRangesArrive) {
   bench.buckets.finalize(stream);
   EXPECT_EQ(bench.communicator.calls.size(), 4u);
   bench.expect_doubled();
-  EXPECT_EQ(bench.buckets.reductions(), 4);
   EXPECT_GE(bench.buckets.exposed_ms(), 0.0);
 }
 
