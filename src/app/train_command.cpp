@@ -78,8 +78,7 @@ void print_setup(Session& session, const Options& options, const RunData& data) 
 void print_memory(Session& session, const Options& options, const Arena& arena) {
   session.log.info("memory per rank:");
   for (const std::string& line : arena.describe()) session.log.info("{}", line);
-  const DeviceInfo& info = session.device->info();
-  const double peak = options.precision.dtype == "fp32" ? info.peak_flops_fp32 : info.peak_flops;
+  const double peak = session.device->info().peak(compute_dtype(options.precision));
   if (peak > 0.0) {
     session.log.info("mfu counts {:.2f} GFLOP a token against {:.0f} TFLOP/s dense {}",
                      flops_per_token(options.model) / 1e9, peak / 1e12, options.precision.dtype);
@@ -200,7 +199,9 @@ class TrainRun {
                         .identity = identity(options_, registry_, data_, resume),
                         .stop_requested = [] { return stop_requested() != 0; },
                         .seconds_since_start = process_age_seconds(),
-                        .time_limit_seconds = time_limit_seconds(options_.train, session_.log)});
+                        .time_limit_seconds = session_.world->rank() == 0
+                                                  ? time_limit_seconds(options_.train, session_.log)
+                                                  : 0.0});
     });
     print_memory(session_, options_, trainer_->arena());
   }

@@ -20,6 +20,7 @@ struct DeviceInfo {
   std::size_t memory = 0;   // bytes in all
   double peak_flops = 0.0;  // dense 16-bit FLOP/s as the vendor states; 0 if not known
   double peak_flops_fp32 = 0.0;
+  double peak(DType compute) const { return compute == DType::kF32 ? peak_flops_fp32 : peak_flops; }
 };
 
 // Owns nothing that outlives it; every Stream, Event and allocation must be gone before it is.

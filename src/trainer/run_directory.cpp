@@ -125,6 +125,11 @@ RunDirectory::RunDirectory(const std::string& path, Log& log)
     : state_(std::make_unique<State>(path, log)) {
   drop_torn_line(path + "/events.jsonl");
   drop_torn_line(path + "/metrics.jsonl");
+  // From here on a failure is this attempt's own.
+  const std::string failure = state_->path + "/failure.json";
+  std::error_code error;
+  std::filesystem::remove(failure, error);
+  if (error) fail(ExitCode::kIo, "{}: cannot remove: {}", failure, error.message());
 }
 
 RunDirectory::~RunDirectory() = default;
@@ -147,10 +152,6 @@ bool RunDirectory::has_validation(std::int64_t step) const {
 }
 
 void RunDirectory::begin(std::int64_t step) {
-  const std::string failure = state_->path + "/failure.json";
-  std::error_code error;
-  std::filesystem::remove(failure, error);
-  if (error) fail(ExitCode::kIo, "{}: cannot remove: {}", failure, error.message());
   state_->metrics.close();
   const std::int64_t cut =
       filter_lines(state_->path + "/metrics.jsonl",

@@ -61,10 +61,10 @@ std::optional<FailureRecord> read_failure(const std::string& run_directory);
 // Only rank 0 constructs one.
 class RunDirectory {
  public:
-  // Makes the directory and takes the lock. A lock whose process is gone, or (other host) whose
-  // heartbeat is older than two minutes, is taken over and reported through `log`. Throws
-  // UserError: kConfig if another live trainer holds it (naming host and pid), kIo if the directory
-  // cannot be made or written (naming the path and errno).
+  // Makes the directory, takes the lock and removes an earlier attempt's failure.json. A lock whose
+  // process is gone, or (other host) whose heartbeat is older than two minutes, is taken over and
+  // reported through `log`. Throws UserError: kConfig if another live trainer holds it (naming host
+  // and pid), kIo if the directory cannot be made or written (naming the path and errno).
   RunDirectory(const std::string& path, Log& log);
   ~RunDirectory();  // releases the lock
   RunDirectory(const RunDirectory&) = delete;
@@ -74,8 +74,8 @@ class RunDirectory {
   std::string checkpoints() const;  // RUN/checkpoints
 
   void write_config(const std::string& toml);
-  // A resumed run: removes failure.json and cuts metrics rows of steps after `step` (atomically),
-  // so that a step never appears twice. A last line torn by a crash is dropped.
+  // A resumed run: cuts metrics rows of steps after `step` (atomically), so that a step never
+  // appears twice. A last line torn by a crash is dropped.
   void begin(std::int64_t step);
   // True if the metrics hold a validation of this step.
   bool has_validation(std::int64_t step) const;

@@ -18,19 +18,24 @@ class StepClock {
 
   // Starts counting at `step`; pauses (evaluation, saves) are left out by calling it again.
   void start(std::int64_t step, double data_wait_ms) {
-    began_ = Clock::now();
+    began_ = last_ = Clock::now();
     first_step_ = step;
     first_wait_ms_ = data_wait_ms;
     exposed_ms_ = 0.0;
   }
-  void add_exposed(double ms) { exposed_ms_ += ms; }
+  // A step's report is there.
+  void step_done(double exposed_ms) {
+    exposed_ms_ += exposed_ms;
+    const Clock::time_point now = Clock::now();
+    last_step_ms_ = std::chrono::duration<double, std::milli>(now - last_).count();
+    last_ = now;
+  }
 
   // Means over the steps since start(); then counts on from `step`.
   Means lap(std::int64_t step, double data_wait_ms) {
     const double ms = std::chrono::duration<double, std::milli>(Clock::now() - began_).count();
     const double steps = step > first_step_ ? static_cast<double>(step - first_step_) : 1.0;
     const Means means{ms / steps, (data_wait_ms - first_wait_ms_) / steps, exposed_ms_ / steps};
-    last_step_ms_ = means.step_ms;
     start(step, data_wait_ms);
     return means;
   }
@@ -42,6 +47,7 @@ class StepClock {
  private:
   Clock::time_point created_ = Clock::now();
   Clock::time_point began_ = Clock::now();
+  Clock::time_point last_ = Clock::now();
   std::int64_t first_step_ = 0;
   double first_wait_ms_ = 0.0;
   double exposed_ms_ = 0.0;

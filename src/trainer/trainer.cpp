@@ -58,7 +58,6 @@ void Trainer::restore(CheckpointReader& reader) {
   snapshots_.restore(reader, stream_);
   const CheckpointMeta& meta = reader.meta();
   step_ = saved_step_ = meta.step;
-  tokens_ = meta.tokens;
   samples_ = meta.data_counter;
   best_val_loss_ = meta.best_val_loss;
 }
@@ -72,7 +71,7 @@ ExitCode Trainer::run() {
                                       .overfit = options_.train.overfit_batch});
   phase_ = "train";
   // A validation that a stop cut short comes first.
-  if (evaluate_first_ && evaluator_ && due(options_.eval.interval)) evaluate();
+  if (evaluate_first_ && validates_here()) evaluate();
   clock_.start(step_, loader.wait_ms());
   // A GPU computes this step while the host reads the one before; a CPU is done with it.
   const std::int64_t lag = in_.device.kind() == DeviceKind::kCuda ? 1 : 0;
@@ -81,7 +80,7 @@ ExitCode Trainer::run() {
     train_step(loader);
     if (state_.unread() > lag) read_report(loader.wait_ms());
     const bool last = step_ == in_.steps;
-    const bool evaluates = evaluator_ && (due(options_.eval.interval) || last);
+    const bool evaluates = validates_here();
     const bool saves = due(options_.checkpoint.interval) && !last;
     if (evaluates || saves || last || !warm) {
       drain(loader.wait_ms());
@@ -113,8 +112,7 @@ void Trainer::train_step(TrainLoader& loader) {
   }
   buckets_.finalize(stream_);
   ++step_;
-  samples_ += in_.accumulation * options_.train.micro_batch_size * in_.world.size();
-  tokens_ += tokens_per_step();
+  samples_ += options_.train.global_batch_size;
   state_.end_step(step_, wants_to_stop(), in_.communicator, stream_);
   in_.communicator.check_async_error();
 }
@@ -132,14 +130,19 @@ void Trainer::upload(const Batch& batch) {
 }
 
 std::int64_t Trainer::tokens_per_step() const {
-  return in_.accumulation * in_.world.size() * batch_.tokens.count();
+  return options_.train.global_batch_size * options_.model.seq_len;
+}
+
+// Every eval.interval steps and after the last one.
+bool Trainer::validates_here() const {
+  return evaluator_ && (due(options_.eval.interval) || step_ == in_.steps);
 }
 
 // A vote; the ranks decide together, with the sums of the step. Time is rank 0's to watch: there
 // must be room for two more steps and a save.
 bool Trainer::wants_to_stop() const {
   if (in_.stop_requested && in_.stop_requested()) return true;
-  if (in_.time_limit_seconds <= 0.0 || in_.world.rank() != 0) return false;
+  if (in_.time_limit_seconds <= 0.0) return false;
   const double alive = in_.seconds_since_start + clock_.seconds_alive();
   const double needed = 2.0 * save_seconds_ + 3.0 * clock_.last_step_ms() / 1000.0 + 5.0;
   return alive + needed >= in_.time_limit_seconds;
@@ -147,7 +150,7 @@ bool Trainer::wants_to_stop() const {
 
 void Trainer::read_report(double data_wait_ms) {
   const StepReport report = state_.read();
-  clock_.add_exposed(buckets_.exposed_ms());
+  clock_.step_done(buckets_.exposed_ms());
   if (report.state.finite == 0) on_skip(report);
   if (report.stop) stop_ = true;
   const std::int64_t interval = options_.log.interval;
@@ -191,7 +194,7 @@ void Trainer::log_row(const StepReport& report, double data_wait_ms) {
   MetricsRow row;
   row.step = report.step;
   row.updates = report.state.updates;
-  row.tokens = tokens_ - (step_ - report.step) * tokens_per_step();
+  row.tokens = tokens() - (step_ - report.step) * tokens_per_step();
   row.loss = report.loss;
   row.lr = report.state.lr;
   row.grad_norm = report.state.grad_norm;
@@ -202,7 +205,7 @@ void Trainer::log_row(const StepReport& report, double data_wait_ms) {
   row.data_wait_ms = means.data_wait_ms;
   row.tokens_per_second = static_cast<double>(tokens_per_step()) / means.step_ms * 1000.0;
   const DeviceInfo& info = in_.device.info();
-  const double dense = options_.precision.dtype == "fp32" ? info.peak_flops_fp32 : info.peak_flops;
+  const double dense = info.peak(compute_dtype(options_.precision));
   if (dense > 0.0) {
     row.mfu = row.tokens_per_second * flops_per_token(options_.model) /
               (dense * static_cast<double>(in_.world.size()));
@@ -215,13 +218,13 @@ void Trainer::log_row(const StepReport& report, double data_wait_ms) {
 
 void Trainer::evaluate() {
   phase_ = "evaluate";
-  const std::int64_t global = in_.accumulation * options_.train.micro_batch_size * in_.world.size();
   const auto alive = [this] {
     if (in_.directory != nullptr) in_.directory->heartbeat();
     if (in_.watchdog != nullptr) in_.watchdog->progress();
-    return in_.stop_requested && in_.stop_requested();
+    return wants_to_stop();
   };
-  const auto result = evaluator_->run(*model_, *in_.val_data, options_.eval.batches * global,
+  const auto result = evaluator_->run(*model_, *in_.val_data,
+                                      options_.eval.batches * options_.train.global_batch_size,
                                       in_.world, alive, stream_);
   phase_ = "train";
   if (!result) {  // some rank was asked to stop, and all know it
@@ -233,7 +236,7 @@ void Trainer::evaluate() {
                step_, in_.steps, result->loss, result->accuracy, result->perplexity(),
                result->tokens);
   if (in_.directory != nullptr) {
-    in_.directory->append(ValidationRow{step_, tokens_, result->loss, result->accuracy});
+    in_.directory->append(ValidationRow{step_, tokens(), result->loss, result->accuracy});
   }
 }
 
@@ -243,7 +246,7 @@ void Trainer::save(const char* why, bool required) {
   const auto began = StepClock::Clock::now();
   CheckpointMeta meta = in_.identity;
   meta.step = step_;
-  meta.tokens = tokens_;
+  meta.tokens = tokens();
   meta.data_counter = samples_;
   meta.best_val_loss = best_val_loss_;
   meta.gemm_plan = in_.device.kernels().gemm_plan(in_.device.context());

@@ -40,7 +40,7 @@ struct TrainerInputs {
   CheckpointMeta identity;               // seed, run id, config, revision, fingerprint, ...
   std::function<bool()> stop_requested;  // a signal arrived on this rank
   double seconds_since_start = 0.0;      // of the process, when the trainer is made
-  double time_limit_seconds = 0.0;       // from process start; 0: none
+  double time_limit_seconds = 0.0;       // from process start; 0: none; rank 0 watches it
 };
 
 class Trainer {
@@ -77,7 +77,9 @@ class Trainer {
   void save(const char* why, bool required);
   bool due(std::int64_t interval) const { return interval > 0 && step_ % interval == 0; }
   bool wants_to_stop() const;
+  bool validates_here() const;
   std::int64_t tokens_per_step() const;
+  std::int64_t tokens() const { return samples_ * options_.model.seq_len; }
 
   // Fixed for the run.
   TrainerInputs in_;
@@ -101,8 +103,7 @@ class Trainer {
   // Where the run stands.
   const char* phase_ = "setup";
   std::int64_t step_ = 0;     // steps enqueued
-  std::int64_t tokens_ = 0;   // consumed by all ranks
-  std::int64_t samples_ = 0;  // likewise: the data counter
+  std::int64_t samples_ = 0;  // consumed by all ranks: the data counter
   std::int64_t saved_step_ = -1;
   std::int64_t failed_saves_ = 0;
   bool stop_ = false;

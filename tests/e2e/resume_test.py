@@ -116,6 +116,25 @@ class Alone(Disturbed):
         rows = harness.read_jsonl(self.folder / run / "metrics.jsonl")
         return {row["step"]: row["val_loss"] for row in rows if "val_loss" in row}
 
+    def test_a_signal_during_the_last_validation(self):
+        """All steps are done but the run is not: the same command makes the validation up."""
+        options = self.options(**{"train.steps": 5, "eval.interval": 0, "train.micro_batch_size": 1,
+                                  "data.val": "data/train_*.bin"})
+        for _ in range(5):  # this process may be late and find the run finished
+            shutil.rmtree(self.folder / "last", ignore_errors=True)
+            job = self.start_training("last", options)
+            self.wait_for_step(job, "last", 5)
+            job.send(TERM)
+            code = job.wait().code
+            if code != 0:
+                break
+        self.assertEqual(code, 75)
+        self.assertEqual(self.validations("last"), {})
+        self.assertEqual(self.inspect("last")["state"], "stopped")
+        self.train("last", options)
+        self.assertEqual(list(self.validations("last")), [5])
+        self.assertEqual(self.inspect("last")["state"], "finished")
+
     def test_a_signal_during_set_up(self):
         """As soon as the run directory is locked; one step is done, saved, and gone on from."""
         options = self.options(**{"train.steps": 60})

@@ -355,11 +355,27 @@ TEST_F(RunDirectoryTest, AFailureThatCannotBeRecordedIsSilent) {
   EXPECT_FALSE(read_failure(scratch_ + "/nowhere").has_value());
 }
 
-TEST_F(RunDirectoryTest, BeginRemovesTheFailureOfTheLastAttempt) {
-  RunDirectory run(run_, log_);
+// An earlier attempt's record goes when the lock is taken; what fails after that stays recorded.
+TEST_F(RunDirectoryTest, TheFailureOfTheLastAttemptGoesAndThisOnesStays) {
+  std::filesystem::create_directories(run_);
   record_failure(run_, sample_failure(0));
-  run.begin(0);
+  ASSERT_TRUE(read_failure(run_).has_value());
+  RunDirectory run(run_, log_);
   EXPECT_FALSE(read_failure(run_).has_value());
+  record_failure(run_, sample_failure(1));
+  run.begin(0);
+  EXPECT_EQ(read_failure(run_)->rank, 1);
+}
+
+TEST_F(RunDirectoryTest, KnowsWhichStepsWereValidated) {
+  RunDirectory run(run_, log_);
+  EXPECT_FALSE(run.has_validation(10));
+  run.append(MetricsRow{.step = 10});
+  EXPECT_FALSE(run.has_validation(10));
+  run.append(ValidationRow{.step = 10, .tokens = 1, .val_loss = 2.0, .val_accuracy = 0.5});
+  EXPECT_TRUE(run.has_validation(10));
+  EXPECT_FALSE(run.has_validation(1));
+  EXPECT_FALSE(run.has_validation(100));
 }
 
 }  // namespace
