@@ -1,5 +1,4 @@
-// The plan cache over cuBLASLt: descriptors, the heuristic's candidates, the timing of candidates,
-// and the plan as text.
+// The plan cache over cuBLASLt: descriptors, the heuristic's candidates, and the plan as text.
 #include "kernels/cuda/gemm_plan.cuh"
 
 #include "kernels/cuda/check.cuh"
@@ -11,9 +10,7 @@
 namespace lockstep::cuda {
 namespace {
 
-constexpr int kCandidates = 8;            // what the heuristic is asked for
-constexpr int kTimedRuns = 3;             // per candidate, after one untimed run
-constexpr double kTunedProducts = 4.0e9;  // m * n * k from which timing pays
+constexpr int kCandidates = 8;  // what the heuristic is asked for
 
 // A name for cuBLASLt's nameless struct: nvcc 13 cannot put those in containers.
 struct Candidate {
@@ -31,7 +28,6 @@ using Desc = std::unique_ptr<cublasLtMatmulDescOpaque_t, Destroy<cublasLtMatmulD
 using Layout = std::unique_ptr<cublasLtMatrixLayoutOpaque_t, Destroy<cublasLtMatrixLayoutDestroy>>;
 using Preference =
     std::unique_ptr<cublasLtMatmulPreferenceOpaque_t, Destroy<cublasLtMatmulPreferenceDestroy>>;
-using TimedEvent = std::unique_ptr<CUevent_st, Destroy<cudaEventDestroy>>;
 
 template <typename Value>
 void set(const Desc& desc, cublasLtMatmulDescAttributes_t attribute, const Value& value) {
@@ -101,12 +97,6 @@ DeviceMemory allocate(std::size_t bytes, const char* what) {
   return DeviceMemory(data);
 }
 
-TimedEvent make_event() {
-  cudaEvent_t raw = nullptr;
-  check(cudaEventCreate(&raw), "cudaEventCreate");
-  return TimedEvent(raw);
-}
-
 // "cublaslt-130100 NVIDIA-H100-80GB-HBM3": what a choice of algorithm is only valid for.
 std::string identify() {
   int ordinal = 0;
@@ -158,13 +148,13 @@ GemmPlanner::GemmPlanner()
 GemmPlanner::~GemmPlanner() { cublasLtDestroy(handle_); }
 
 bool GemmPlanner::run(const Matmul& call, cudaStream_t stream) {
-  Plan& plan = find(call, stream);
+  Plan& plan = find(call);
   if (plan.candidates.empty()) return false;
   check(execute(plan, plan.chosen, call, stream), "cublasLtMatmul");
   return true;
 }
 
-GemmPlanner::Plan& GemmPlanner::find(const Matmul& call, cudaStream_t stream) {
+GemmPlanner::Plan& GemmPlanner::find(const Matmul& call) {
   const auto words = std::bit_cast<Words>(call.key);
   const auto known = plans_.find(words);
   if (known != plans_.end()) return *known->second;
@@ -176,8 +166,6 @@ GemmPlanner::Plan& GemmPlanner::find(const Matmul& call, cudaStream_t stream) {
     CHECK(plan->candidates.empty() || saved->second < static_cast<int>(plan->candidates.size()),
           "the saved gemm plan names algorithm {} of {}", saved->second, plan->candidates.size());
     plan->chosen = saved->second;
-  } else if (tuning_) {
-    plan->chosen = tune(*plan, call, stream);
   }
   return *plans_.emplace(words, std::move(plan)).first->second;
 }
@@ -190,54 +178,6 @@ cublasStatus_t GemmPlanner::execute(Plan& plan, int candidate, const Matmul& cal
   return cublasLtMatmul(handle_, plan.desc.get(), &call.alpha, call.a, plan.a.get(), call.b,
                         plan.b.get(), &call.beta, c, plan.c.get(), call.d, plan.d.get(), &algorithm,
                         workspace_.get(), kWorkspaceBytes, stream);
-}
-
-// Must not run inside a graph capture. A call that would change its own input when repeated works
-// on a copy of the output's size; without memory for it the first candidate stands.
-int GemmPlanner::tune(Plan& plan, Matmul call, cudaStream_t stream) {
-  const GemmKey& key = call.key;
-  const double products =
-      static_cast<double>(key.m) * static_cast<double>(key.n) * static_cast<double>(key.k);
-  if (plan.candidates.size() < 2 || products < kTunedProducts || call.d == call.aux) return 0;
-  DeviceMemory spare;
-  if (key.has_c == 2) {
-    const std::size_t element = key.out_type == CUDA_R_32F ? 4 : 2;
-    const std::size_t bytes = static_cast<std::size_t>(key.ldd * key.n) * element;
-    void* data = nullptr;
-    if (cudaMalloc(&data, bytes) != cudaSuccess) {
-      cudaGetLastError();
-      return 0;
-    }
-    spare.reset(data);
-    check(cudaMemsetAsync(data, 0, bytes, stream), "cudaMemsetAsync");
-    call.c = data;
-    call.d = data;
-  }
-  int best = 0;
-  float best_ms = time(plan, 0, call, stream);
-  for (int i = 1; i < static_cast<int>(plan.candidates.size()); ++i) {
-    const float ms = time(plan, i, call, stream);
-    if (ms < best_ms) {
-      best = i;
-      best_ms = ms;
-    }
-  }
-  return best;
-}
-
-float GemmPlanner::time(Plan& plan, int candidate, const Matmul& call, cudaStream_t stream) {
-  const TimedEvent begin = make_event();
-  const TimedEvent end = make_event();
-  check(execute(plan, candidate, call, stream), "cublasLtMatmul");
-  check(cudaEventRecord(begin.get(), stream), "cudaEventRecord");
-  for (int i = 0; i < kTimedRuns; ++i) {
-    check(execute(plan, candidate, call, stream), "cublasLtMatmul");
-  }
-  check(cudaEventRecord(end.get(), stream), "cudaEventRecord");
-  check(cudaEventSynchronize(end.get()), "cudaEventSynchronize");
-  float ms = 0.0f;
-  check(cudaEventElapsedTime(&ms, begin.get(), end.get()), "cudaEventElapsedTime");
-  return ms;
 }
 
 std::string GemmPlanner::text() const {
@@ -254,10 +194,6 @@ std::string GemmPlanner::text() const {
 }
 
 bool GemmPlanner::adopt(const std::string& plan) {
-  if (plan == "tune") {
-    tuning_ = true;
-    return true;
-  }
   if (plan.compare(0, identity_.size(), identity_) != 0) return false;
   std::istringstream in(plan.substr(identity_.size()));
   std::map<Words, int> parsed;
@@ -275,7 +211,6 @@ bool GemmPlanner::adopt(const std::string& plan) {
   }
   adopted_ = std::move(parsed);
   plans_.clear();
-  tuning_ = false;
   return true;
 }
 

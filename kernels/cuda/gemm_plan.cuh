@@ -1,9 +1,9 @@
 // GemmPlanner: cuBLASLt behind one call. For every problem it sees it keeps the descriptors and the
 // algorithm, so a later call costs one lookup; the choice can be printed and adopted.
 //
-// The choice is the library's first suggestion, which is the same for one build and card. After
-// adopt("tune") the suggestions for large problems are timed at first use; such a choice is only
-// the same in another run through text() and adopt(). Reductions are in fp32 and in fixed order.
+// The choice is the library's first suggestion, which is the same for one build and card; the
+// suggestions are kept so that a saved choice can name another. Reductions are in fp32 and in fixed
+// order.
 // One workspace serves all calls, so the calls of a device must be ordered: one stream at a time.
 #pragma once
 
@@ -64,8 +64,8 @@ class GemmPlanner {
 
   // The choices in use, as one line of text.
   std::string text() const;
-  // Takes the choices of a text() of the same library and card, or, from "tune", starts timing.
-  // False: it is of another library or card, or not a plan.
+  // Takes the choices of a text() of the same library and card. False: it is of another library or
+  // card, or not a plan.
   bool adopt(const std::string& plan);
 
   // kSpillBytes of device memory for products that need a separate epilogue, made at first use.
@@ -75,16 +75,13 @@ class GemmPlanner {
   using Words = std::array<std::int64_t, sizeof(GemmKey) / sizeof(std::int64_t)>;
   struct Plan;
 
-  Plan& find(const Matmul& call, cudaStream_t stream);
-  int tune(Plan& plan, Matmul call, cudaStream_t stream);
-  float time(Plan& plan, int candidate, const Matmul& call, cudaStream_t stream);
+  Plan& find(const Matmul& call);
   cublasStatus_t execute(Plan& plan, int candidate, const Matmul& call, cudaStream_t stream);
 
   std::string identity_;  // library version and card
   cublasLtHandle_t handle_ = nullptr;
   DeviceMemory workspace_;
   DeviceMemory spill_;
-  bool tuning_ = false;
   std::map<Words, int> adopted_;
   std::map<Words, std::unique_ptr<Plan>> plans_;
 };
