@@ -10,17 +10,6 @@
 namespace lockstep {
 namespace {
 
-std::string find_checkpoint(const std::string& path, World& world, Log& log) {
-  if (is_checkpoint(path)) return path;
-  const std::string newest = newest_valid_checkpoint(path + "/checkpoints", world, log);
-  if (newest.empty()) {
-    fail_together(ExitCode::kData,
-                  "{}: neither a checkpoint (it has no manifest.json) nor a run that has saved one",
-                  path);
-  }
-  return newest;
-}
-
 template <typename T>
 void round_into(const std::vector<float>& values, std::vector<std::byte>& bytes) {
   bytes.resize(values.size() * sizeof(T));
@@ -30,20 +19,34 @@ void round_into(const std::vector<float>& values, std::vector<std::byte>& bytes)
 
 }  // namespace
 
-ModelSource open_model_source(const std::string& path, World& world, Log& log) {
-  ModelSource source;
-  std::string checkpoint;
+std::unique_ptr<CheckpointReader> open_checkpoint(const std::string& path, const std::string& what,
+                                                  World& world, Log& log) {
+  std::unique_ptr<CheckpointReader> reader;
   agree(world, [&] {
     if (!std::filesystem::exists(path)) {
-      fail(ExitCode::kData, "{}: no such run or checkpoint", path);
+      fail(ExitCode::kData, "{}{}: no such run or checkpoint", what, path);
     }
+    if (!is_checkpoint(path)) return;
+    reader = std::make_unique<CheckpointReader>(path);
+    reader->verify_files();
   });
-  checkpoint = find_checkpoint(path, world, log);
+  if (reader == nullptr) reader = newest_valid_checkpoint(path + "/checkpoints", world, log);
+  if (reader == nullptr) {
+    fail_together(
+        ExitCode::kData,
+        "{}{}: neither a checkpoint (it has no manifest.json) nor a run that has saved one", what,
+        path);
+  }
+  return reader;
+}
+
+ModelSource open_model_source(const std::string& path, World& world, Log& log) {
+  ModelSource source;
+  source.reader = open_checkpoint(path, /*what=*/"", world, log);
   agree(world, [&] {
-    source.reader = std::make_unique<CheckpointReader>(checkpoint);
-    source.reader->verify_files();
     ConfigRegistry registry(source.options);
-    registry.load_text(source.reader->meta().config, checkpoint + "/manifest.json (config)");
+    registry.load_text(source.reader->meta().config,
+                       source.reader->path() + "/manifest.json (config)");
     resolve(source.options.model, /*tokenizer_vocab=*/0);
   });
   source.tokenizer = source.reader->tokenizer_directory();

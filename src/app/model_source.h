@@ -19,6 +19,12 @@ struct ModelSource {
   std::string description;  // "runs/tiny step 2000"
 };
 
+// The checkpoint at `path`, or the newest whole one of the run there, its files verified on every
+// rank. Collective. Throws UserError(kData) when there is none; `what` goes before the path in the
+// message ("checkpoint.resume: ", or "").
+std::unique_ptr<CheckpointReader> open_checkpoint(const std::string& path, const std::string& what,
+                                                  World& world, Log& log);
+
 // Collective: every rank opens the same files. Throws UserError(kData) when `path` is none of the
 // kinds, is missing, or holds no whole checkpoint.
 ModelSource open_model_source(const std::string& path, World& world, Log& log);

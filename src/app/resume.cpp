@@ -2,12 +2,11 @@
 #include "app/resume.h"
 
 #include "app/config.h"
+#include "app/model_source.h"
+#include "trainer/run_files.h"
 #include "trainer/snapshot.h"
 
-#include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 
 namespace lockstep {
 namespace {
@@ -27,45 +26,12 @@ std::string canonical(const std::string& path) {
                 options.run.dir, why, options.run.dir);
 }
 
-std::unique_ptr<CheckpointReader> open(const std::string& path, World& world) {
-  std::unique_ptr<CheckpointReader> reader;
-  agree(world, [&] {
-    reader = std::make_unique<CheckpointReader>(path);
-    reader->verify_files();
-  });
-  return reader;
-}
-
-// PATH is a checkpoint or a run.
-std::string checkpoint_behind(const std::string& path, World& world, Log& log) {
-  bool checkpoint = false;
-  agree(world, [&] {
-    if (!fs::exists(path)) {
-      fail(ExitCode::kData, "checkpoint.resume: {} does not exist; give a run or a checkpoint",
-           path);
-    }
-    checkpoint = is_checkpoint(path);
-  });
-  if (checkpoint) return canonical(path);
-  const std::string newest = newest_valid_checkpoint(path + "/checkpoints", world, log);
-  if (newest.empty()) {
-    fail_together(ExitCode::kData,
-                  "checkpoint.resume: {} is neither a checkpoint nor a run that has one", path);
-  }
-  return canonical(newest);
-}
-
-std::string read_file(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 void check_tokenizer(const CheckpointReader& reader, const std::string& directory) {
   const std::string stored = reader.tokenizer_directory();
   if (stored.empty() || directory.empty()) return;
   for (const fs::directory_entry& entry : fs::directory_iterator(stored)) {
     const fs::path now = fs::path(directory) / entry.path().filename();
-    if (read_file(entry.path()) == read_file(now)) continue;
+    if (read_text_file(entry.path()) == read_text_file(now)) continue;
     fail(ExitCode::kConfig,
          "the tokenizer is fixed on resume: {} differs from {} in the checkpoint; point "
          "data.tokenizer at the run's own tokenizer or start a new run.dir",
@@ -83,28 +49,27 @@ ResumePoint find_resume_point(const Options& options, const std::string& checkpo
                               Log& log) {
   const std::string& mode = options.checkpoint.resume;
   ResumePoint point;
-  const std::string newest = newest_valid_checkpoint(checkpoints, world, log);
+  point.reader = newest_valid_checkpoint(checkpoints, world, log);
   if (mode == "none") {
-    if (!newest.empty()) fail_other_run(options, "and checkpoint.resume is none");
+    if (point.reader != nullptr) fail_other_run(options, "and checkpoint.resume is none");
     return point;
   }
-  if (!newest.empty()) {
-    point.reader = open(newest, world);
-    point.started_from = point.reader->meta().started_from;
-  }
+  if (point.reader != nullptr) point.started_from = point.reader->meta().started_from;
   if (mode == "auto") return point;
 
-  const std::string source = checkpoint_behind(mode, world, log);
+  std::unique_ptr<CheckpointReader> source =
+      open_checkpoint(mode, "checkpoint.resume: ", world, log);
+  const std::string source_path = canonical(source->path());
   if (point.reader != nullptr) {
     // Its own checkpoints, once it has some, count before the state that it started from.
-    const std::string run = canonical(mode);
-    const bool own = point.started_from == source || point.started_from.rfind(run + "/", 0) == 0 ||
-                     source.rfind(canonical(checkpoints) + "/", 0) == 0;
+    const bool own = point.started_from == source_path ||
+                     point.started_from.rfind(canonical(mode) + "/", 0) == 0 ||
+                     source_path.rfind(canonical(checkpoints) + "/", 0) == 0;
     if (!own) fail_other_run(options, "that did not start from " + mode);
     return point;
   }
-  point.reader = open(source, world);
-  point.started_from = source;
+  point.reader = std::move(source);
+  point.started_from = source_path;
   return point;
 }
 

@@ -46,7 +46,8 @@ std::vector<StateTensor> state_tensors(const ParameterSet& parameters) {
   return tensors;
 }
 
-std::string newest_valid_checkpoint(const std::string& checkpoints, World& world, Log& log) {
+std::unique_ptr<CheckpointReader> newest_valid_checkpoint(const std::string& checkpoints,
+                                                          World& world, Log& log) {
   const std::string separator = "\n";
   std::string listing;
   if (world.rank() == 0) {
@@ -60,12 +61,16 @@ std::string newest_valid_checkpoint(const std::string& checkpoints, World& world
     const std::size_t end = listing.find(separator);
     const std::string path = listing.substr(0, end);
     listing.erase(0, end + separator.size());
-    const std::string error = attempt([&] { CheckpointReader(path).verify_files(); });
+    std::unique_ptr<CheckpointReader> reader;
+    const std::string error = attempt([&] {
+      reader = std::make_unique<CheckpointReader>(path);
+      reader->verify_files();
+    });
     std::string cause;
     for (const std::string& text : world.all_gather(error)) {
       if (cause.empty()) cause = text;
     }
-    if (cause.empty()) return path;
+    if (cause.empty()) return reader;
     if (log.rank() == 0) log.warn("{} is skipped: {}", path, cause);
   }
   if (any) {
@@ -75,7 +80,7 @@ std::string newest_valid_checkpoint(const std::string& checkpoints, World& world
         "run.dir",
         checkpoints);
   }
-  return "";
+  return nullptr;
 }
 
 BatchBuffers allocate_batch_buffers(Arena& arena, std::int64_t rows) {

@@ -8,6 +8,7 @@
 #include "trainer/training_state.h"
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,10 +17,11 @@ namespace lockstep {
 // The canonical tensors: /model/<name>, /optimizer/exp_avg/<name>, /optimizer/exp_avg_sq/<name>.
 std::vector<StateTensor> state_tensors(const ParameterSet& parameters);
 
-// The newest checkpoint below `checkpoints` that every rank finds whole, or "". Damaged ones are
-// named in a warning. Throws UserError(kData) when there are checkpoints but none is valid.
-// Collective.
-std::string newest_valid_checkpoint(const std::string& checkpoints, World& world, Log& log);
+// The newest checkpoint below `checkpoints` that every rank finds whole, open and with its files
+// verified; null when there is none. Damaged ones are named in a warning. Throws UserError(kData)
+// when there are checkpoints but none is valid. Collective.
+std::unique_ptr<CheckpointReader> newest_valid_checkpoint(const std::string& checkpoints,
+                                                          World& world, Log& log);
 
 class Snapshots {
  public:
