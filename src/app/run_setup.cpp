@@ -1,6 +1,7 @@
 // Names, data and limits of a run.
 #include "app/run_setup.h"
 
+#include "data/mixture.h"
 #include "data/shard.h"
 #include "data/tokenizer.h"
 #include "trainer/memory_plan.h"
@@ -59,14 +60,6 @@ double slurm_seconds_left() {
   return slurm_duration_seconds(text);
 }
 
-// The place that a "weight:glob" entry names.
-std::string without_weight(const std::string& pattern) {
-  const std::size_t colon = pattern.find(':');
-  const bool weighted =
-      colon != std::string::npos && pattern.find_first_not_of("0123456789.") == colon;
-  return weighted ? pattern.substr(colon + 1) : pattern;
-}
-
 void set_up_batch(Options& options, int world, RunData& run) {
   TrainOptions& train = options.train;
   if (train.global_batch_size == 0) train.global_batch_size = train.micro_batch_size * world;
@@ -98,7 +91,7 @@ std::string tokenizer_directory(const DataOptions& data) {
     return fs::is_directory(named) ? named.string() : "";
   }
   for (const std::string& pattern : data.train) {
-    const fs::path path = without_weight(pattern);
+    const fs::path path = parse_pattern(pattern).path;
     const fs::path base = fs::is_directory(path) ? path : path.parent_path();
     if (fs::is_directory(base / "tokenizer")) return (base / "tokenizer").string();
   }
@@ -118,7 +111,7 @@ RunData set_up_run(Options& options, int world) {
   }
   // Missing shards are said to be missing before a tokenizer is looked for beside them.
   for (const std::string& pattern : options.data.train) {
-    find_shards({without_weight(pattern)}, "train");
+    find_shards({parse_pattern(pattern).path}, "train");
   }
   resolve(options.model, tokenizer_vocab(options.data));
   RunData run;

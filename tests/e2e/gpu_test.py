@@ -67,9 +67,7 @@ class Gpu(harness.Case):
         self.train("pair", options, ranks=2)
         job = self.start_training("killed", options, ranks=2)
         self.wait_for_step(job, "killed", self.random.randint(25, 90))
-        ranks = job.ranks()
-        if len(ranks) == 2:
-            job.send(signal.SIGKILL, to=ranks[1])
+        job.send(signal.SIGKILL, rank=1)
         self.assertNotEqual(job.wait().code, 0)
         failure = json.loads((self.folder / "killed" / "failure.json").read_text())
         self.assertIn("rank 1", failure["message"])
