@@ -198,12 +198,12 @@ void RunLock::take(bool alone) {
   constexpr int kAttempts = 100;  // each one lost to another starter that was faster
   constexpr auto kSettle = std::chrono::milliseconds(300);
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    if (publish()) {
+    if (publish() || open_own()) {
       if (!alone) std::this_thread::sleep_for(kSettle);
       if (owns_path()) return;
     }
     const auto seen = read_text_file(path_);
-    if (!seen) continue;
+    if (!seen || *seen == published_) continue;  // ours: a slower starter moved it and put it back
     const LockHolder holder = parse_lock(*seen);
     const double age = age_by_file_system(path_);
     if (is_alive(holder, age)) {
@@ -235,15 +235,22 @@ bool RunLock::set_stale_aside(const std::string& seen, const LockHolder& holder)
   return caught;
 }
 
-// True if the lock was free and is now ours; keeps it open to know it again.
+// True if the lock was free and is now ours.
 bool RunLock::publish() {
   const std::string text = lock_text(self_);
   if (!publish_new_file(path_, text)) return false;
+  published_ = text;
   last_beat_ = std::chrono::steady_clock::now();
+  return open_own();
+}
+
+// True if the lock that this object published stands there; keeps it open to know it again.
+bool RunLock::open_own() {
+  if (published_.empty()) return false;
   file_ = Descriptor(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
   if (!file_ && errno != ENOENT) fail_io(path_, "open for writing", errno);
-  std::string found(text.size(), '\0');
-  return file_ && ::pread(file_.get(), found.data(), found.size(), 0) > 0 && found == text;
+  std::string found(published_.size(), '\0');
+  return file_ && ::pread(file_.get(), found.data(), found.size(), 0) > 0 && found == published_;
 }
 
 bool RunLock::owns_path() const {

@@ -57,12 +57,14 @@ class RunLock {
   void take(bool alone);
   bool set_stale_aside(const std::string& seen, const LockHolder& holder);
   bool publish();
+  bool open_own();
   bool owns_path() const;
 
   std::string path_;
   Log& log_;
   LockSettings settings_;
   LockHolder self_;
+  std::string published_;  // the text of the lock that this object made
   Descriptor file_;
   std::chrono::steady_clock::time_point last_beat_;
 };
