@@ -1,6 +1,6 @@
 # Finds every library Lockstep is built on and reports all that are missing in one message.
 # Defines LOCKSTEP_WITH_CUDA, LOCKSTEP_WITH_NCCL, LOCKSTEP_CUDA_RUNTIME, LOCKSTEP_NCCL and the
-# interface targets lockstep_hdf5 and lockstep_tomlplusplus.
+# interface targets lockstep_hdf5, lockstep_tomlplusplus and lockstep_text.
 
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
@@ -42,6 +42,27 @@ if(NOT LOCKSTEP_HDF5_INCLUDE)
 endif()
 lockstep_need(LOCKSTEP_HDF5_LIBRARY "HDF5 >= 1.10.8 (serial)" libhdf5-dev)
 
+find_path(LOCKSTEP_PCRE2_INCLUDE pcre2.h)
+find_library(LOCKSTEP_PCRE2_LIBRARY NAMES pcre2-8)
+if(NOT LOCKSTEP_PCRE2_INCLUDE)
+  set(LOCKSTEP_PCRE2_LIBRARY LOCKSTEP_PCRE2_LIBRARY-NOTFOUND)
+endif()
+lockstep_need(LOCKSTEP_PCRE2_LIBRARY "PCRE2" libpcre2-dev)
+find_path(LOCKSTEP_UTF8PROC_INCLUDE utf8proc.h)
+find_library(LOCKSTEP_UTF8PROC_LIBRARY NAMES utf8proc)
+if(NOT LOCKSTEP_UTF8PROC_INCLUDE)
+  set(LOCKSTEP_UTF8PROC_LIBRARY LOCKSTEP_UTF8PROC_LIBRARY-NOTFOUND)
+endif()
+lockstep_need(LOCKSTEP_UTF8PROC_LIBRARY "utf8proc" libutf8proc-dev)
+find_package(ZLIB QUIET)
+lockstep_need(ZLIB_FOUND "zlib" zlib1g-dev)
+find_path(LOCKSTEP_ZSTD_INCLUDE zstd.h)
+find_library(LOCKSTEP_ZSTD_LIBRARY NAMES zstd)
+if(NOT LOCKSTEP_ZSTD_INCLUDE)
+  set(LOCKSTEP_ZSTD_LIBRARY LOCKSTEP_ZSTD_LIBRARY-NOTFOUND)
+endif()
+lockstep_need(LOCKSTEP_ZSTD_LIBRARY "zstd" libzstd-dev)
+
 if(missing)
   list(JOIN missing "\n" missing_lines)
   message(FATAL_ERROR "Lockstep needs, and did not find:\n${missing_lines}\n"
@@ -53,6 +74,12 @@ target_include_directories(lockstep_hdf5 SYSTEM INTERFACE ${LOCKSTEP_HDF5_INCLUD
 target_link_libraries(lockstep_hdf5 INTERFACE ${LOCKSTEP_HDF5_LIBRARY})
 add_library(lockstep_tomlplusplus INTERFACE)
 target_include_directories(lockstep_tomlplusplus SYSTEM INTERFACE ${LOCKSTEP_TOMLPLUSPLUS_INCLUDE})
+# What tokenizers and text readers use: regular expressions, Unicode normalization, decompression.
+add_library(lockstep_text INTERFACE)
+target_include_directories(lockstep_text SYSTEM INTERFACE ${LOCKSTEP_PCRE2_INCLUDE}
+                           ${LOCKSTEP_UTF8PROC_INCLUDE} ${LOCKSTEP_ZSTD_INCLUDE})
+target_link_libraries(lockstep_text INTERFACE ${LOCKSTEP_PCRE2_LIBRARY} ${LOCKSTEP_UTF8PROC_LIBRARY}
+                      ${LOCKSTEP_ZSTD_LIBRARY} ZLIB::ZLIB)
 
 # CUDA: AUTO uses nvcc when it is there; ON requires it.
 set(LOCKSTEP_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO, ON or OFF")

@@ -37,7 +37,7 @@ THIRD_PARTY = [
     (("immintrin.h", "nmmintrin.h", "cpuid.h"), ["kernels/cpu", "device", "io"]),
     (("mpi.h",), ["comm", "app"]),
     (("nccl.h",), ["comm"]),
-    (("pcre2.h", "zlib.h", "zstd.h"), ["data"]),
+    (("pcre2.h", "utf8proc.h", "zlib.h", "zstd.h"), ["data"]),
     (("hdf5", "H5", "openssl/"), ["io"]),
     (("CLI/", "toml++/"), ["app"]),
     (("nlohmann/",), ["comm", "ops", "data", "io", "nn", "eval", "trainer", "compress", "app"]),

@@ -14,7 +14,8 @@ set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
 packages=(g++ cmake ninja-build libfmt-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
-  libgtest-dev libssl-dev libhdf5-dev libopenblas-dev libopenmpi-dev openmpi-bin gnuplot-nox)
+  libgtest-dev libssl-dev libhdf5-dev libopenblas-dev libopenmpi-dev openmpi-bin gnuplot-nox
+  libpcre2-dev libutf8proc-dev libzstd-dev zlib1g-dev)
 only_list=no
 while [ $# -gt 0 ]; do
   case "$1" in

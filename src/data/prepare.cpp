@@ -96,9 +96,7 @@ class Progress {
 class Encoder {
  public:
   Encoder(const Tokenizer& tokenizer, std::int64_t total, Progress& progress)
-      : tokenizer_(tokenizer), total_(total), progress_(progress), chunk_(kChunkBytes) {
-    CHECK(tokenizer.splittable(), "{} needs whole documents", tokenizer.name());
-  }
+      : tokenizer_(tokenizer), total_(total), progress_(progress), chunk_(kChunkBytes) {}
   // Bytes [begin, end) of the document.
   void encode(ShardSeries& out, const TextInput& input, std::int64_t begin, std::int64_t end) {
     const OpenFile file = open_for_read(input.path, "a text file");

@@ -51,11 +51,16 @@ class ByteTokenizer : public Tokenizer {
     }
     return text;
   }
-  bool splittable() const override { return true; }
+  std::size_t safe_cut(std::string_view text) const override { return text.size(); }
   std::int32_t end_of_text() const override { return -1; }
+  const TokenTable& table() const override { return table_; }
   void save(const std::string& directory) const override {
     write_meta(directory, name(), vocab_size());
   }
+  void save_hugging_face(const std::string& directory) const override { save(directory); }
+
+ private:
+  TokenTable table_;
 };
 
 json read_meta(const std::string& path) {
@@ -101,7 +106,7 @@ std::unique_ptr<Tokenizer> open_directory(const std::string& path) {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> open_tokenizer(const std::string& spec) {
+std::unique_ptr<Tokenizer> open_tokenizer(const std::string& spec, const std::string& /*eos*/) {
   if (spec == "byte") return std::make_unique<ByteTokenizer>();
   std::error_code ignored;
   const fs::path path(spec);

@@ -11,6 +11,16 @@
 
 namespace lockstep {
 
+// How rotary frequencies are stretched beyond the context of pre-training.
+struct RopeScaling {
+  enum class Kind { kNone, kLinear, kLlama3 };
+  Kind kind = Kind::kNone;
+  double factor = 1.0;
+  double low_freq_factor = 1.0;  // llama3 only, as the two below
+  double high_freq_factor = 4.0;
+  double original_context = 8192.0;  // tokens
+};
+
 struct ModelConfig {
   std::string architecture;  // gpt2 | llama | qwen2; "": the preset's, else gpt2
   std::string preset;        // a name of model_presets(), or ""
