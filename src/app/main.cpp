@@ -74,9 +74,23 @@ Failure current_failure() {
   }
 }
 
+// Names out of files may hold anything; an error stays one line and leaves the terminal alone.
+std::string one_line(const std::string& message) {
+  std::string line;
+  for (const char c : message) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) {
+      line += fmt::format("\\x{:02x}", byte);
+    } else {
+      line += c;
+    }
+  }
+  return line;
+}
+
 void print_error(int rank, const std::string& message) {
   const std::string who = rank == 0 ? "" : fmt::format("rank {}: ", rank);
-  const std::string line = fmt::format("lockstep: {}error: {}\n", who, message);
+  const std::string line = fmt::format("lockstep: {}error: {}\n", who, one_line(message));
   // One write, so that lines of several ranks do not mix; a closed stderr leaves nothing to do.
   const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
   static_cast<void>(written);

@@ -3,7 +3,7 @@
 
 namespace lockstep {
 
-Shape::Shape(std::initializer_list<std::int64_t> dims) {
+Shape::Shape(std::span<const std::int64_t> dims) {
   CHECK(dims.size() <= kMaxRank, "{} dimensions", dims.size());
   for (const std::int64_t dim : dims) {
     CHECK(dim >= 0, "dimension {}", dim);
