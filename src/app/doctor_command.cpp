@@ -5,6 +5,7 @@
 
 #include "app/cpu_share.h"
 #include "app/session.h"
+#include "app/timed_all_reduce.h"
 #include "app/version.h"
 #include "core/error.h"
 #include "kernels/table.h"
@@ -13,8 +14,6 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -79,49 +78,13 @@ Json backend_facts() {
   return backends;
 }
 
-// Device memory that a timed all-reduce may use.
-class DeviceBuffer {
- public:
-  DeviceBuffer(Device& device, std::size_t bytes) : device_(device), data_(device.allocate(bytes)) {
-    CHECK(data_ != nullptr, "{} bytes", bytes);
-  }
-  ~DeviceBuffer() { device_.release(data_); }
-  DeviceBuffer(const DeviceBuffer&) = delete;
-  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
-  void* data() const { return data_; }
-
- private:
-  Device& device_;
-  void* data_;
-};
-
-// Collective: median milliseconds of an all-reduce of 4 MiB.
 Json timed_all_reduce(Session& session) {
-  constexpr std::size_t kBytes = 4u << 20;
-  constexpr int kRounds = 11;
-  Stream stream(*session.device, "doctor");
-  const DeviceBuffer buffer(*session.device, kBytes);
-  stream.zero(buffer.data(), kBytes);
-  TypedSpan span;
-  span.data = buffer.data();
-  span.count = kBytes / sizeof(float);
-  span.device = session.device->kind();
-  std::vector<double> times;
-  for (int round = 0; round < kRounds; ++round) {
-    session.world->barrier();
-    const auto begin = std::chrono::steady_clock::now();
-    session.communicator->all_reduce(span, ReduceOp::kSum, stream);
-    stream.synchronize();
-    const std::chrono::duration<double, std::milli> ms = std::chrono::steady_clock::now() - begin;
-    times.push_back(ms.count());
-  }
-  std::sort(times.begin(), times.end());
-  const double ms = times[kRounds / 2];
+  const AllReduceTiming timing = time_all_reduce(session, std::int64_t{4} << 20, /*rounds=*/11);
   return {{"backend", session.communicator->name()},
           {"ranks", session.world->size()},
-          {"bytes", kBytes},
-          {"ms", ms},
-          {"gigabytes_per_second", kBytes / ms * 1e-6}};
+          {"bytes", timing.bytes},
+          {"ms", timing.ms},
+          {"gigabytes_per_second", timing.gigabytes_per_second}};
 }
 
 Json machine_facts(const MpiSession& mpi) {

@@ -1,6 +1,7 @@
 // The program: installs the signal handlers, parses the command line, runs one subcommand, and
 // turns every exception into one line on stderr and an exit code. Under a launcher, what fails the
 // same way on all ranks is printed once; what fails on one rank ends the whole job.
+#include "app/bench_command.h"
 #include "app/command_line.h"
 #include "app/doctor_command.h"
 #include "app/eval_command.h"
@@ -38,7 +39,7 @@ struct Failure {
 std::vector<Command> add_commands(CLI::App& app) {
   return {add_prepare_command(app),  add_train_command(app),   add_eval_command(app),
           add_generate_command(app), add_inspect_command(app), add_plan_command(app),
-          add_doctor_command(app)};
+          add_doctor_command(app),   add_bench_command(app)};
 }
 
 int run_program(int argc, char** argv, MpiSession& mpi) {

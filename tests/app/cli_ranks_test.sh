@@ -32,6 +32,8 @@ expect 0 out 1 '^lockstep +[0-9]' -- --version
 expect 0 out 1 'lockstep COMMAND --help' -- --help
 expect 0 out 1 '^all-reduce .*over mpi, ranks 2' -- doctor
 expect 0 out 2 '^rank ' -- doctor
+expect 0 out 1 '^2 ranks over mpi on ' -- bench allreduce --mib 0.001,1 --rounds 3
+expect 0 out 2 '"bus_gigabytes_per_second"' -- bench allreduce --mib 0.001,1 --rounds 3 --json
 expect 65 err 1 'error: .*nowhere' -- eval nowhere
 
 # One process that a launcher announces as one of four.

@@ -1,0 +1,84 @@
+// `lockstep bench allreduce`: how fast the ranks of this job reduce messages of given sizes.
+#include "app/bench_command.h"
+
+#include "app/timed_all_reduce.h"
+
+#include <fmt/core.h>
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace lockstep {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct BenchArguments {
+  std::string what;
+  std::vector<double> mib = {1.0, 4.0, 25.0, 100.0};
+  int rounds = 20;
+  std::string device = "auto";
+  bool share_gpu = false;
+  bool json = false;
+};
+
+int run_all_reduce(const BenchArguments& arguments, MpiSession& mpi) {
+  RunOptions run;
+  run.device = arguments.device;
+  CommOptions comm;
+  comm.share_gpu = arguments.share_gpu;
+  Session session = open_session(mpi, run, comm);
+  Json report = {{"backend", session.communicator->name()},
+                 {"ranks", session.world->size()},
+                 {"device", session.device->info().name},
+                 {"sizes", Json::array()}};
+  std::string table =
+      fmt::format("{} ranks over {} on {}\n{:>10} {:>10} {:>10} {:>10} {:>12}\n",
+                  session.world->size(), session.communicator->name(), session.device->info().name,
+                  "MiB", "ms", "fastest", "slowest", "bus GB/s");
+  for (const double mib : arguments.mib) {
+    const auto bytes = static_cast<std::int64_t>(mib * (1 << 20));
+    const AllReduceTiming timing = time_all_reduce(session, bytes, arguments.rounds);
+    report["sizes"].push_back({{"bytes", timing.bytes},
+                               {"ms", timing.ms},
+                               {"min_ms", timing.min_ms},
+                               {"max_ms", timing.max_ms},
+                               {"gigabytes_per_second", timing.gigabytes_per_second},
+                               {"bus_gigabytes_per_second", timing.bus_gigabytes_per_second}});
+    table += fmt::format("{:>10.1f} {:>10.3f} {:>10.3f} {:>10.3f} {:>12.2f}\n", mib, timing.ms,
+                         timing.min_ms, timing.max_ms, timing.bus_gigabytes_per_second);
+  }
+  if (session.world->rank() == 0) fmt::print("{}", arguments.json ? report.dump(2) + "\n" : table);
+  return 0;
+}
+
+}  // namespace
+
+Command add_bench_command(CLI::App& app) {
+  CLI::App* parser = app.add_subcommand("bench", "Time what a run is made of");
+  auto arguments = std::make_shared<BenchArguments>();
+  parser
+      ->add_option("WHAT", arguments->what,
+                   "allreduce: between the ranks of this job; start it under mpirun")
+      ->required()
+      ->check(CLI::IsMember({"allreduce"}));
+  parser->add_option("--mib", arguments->mib, "Message sizes in MiB, fp32")
+      ->delimiter(',')
+      ->check(CLI::Range(0.00001, 1048576.0))
+      ->capture_default_str();
+  parser->add_option("--rounds", arguments->rounds, "Rounds; the median is reported")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  parser->add_option("--device", arguments->device, "auto, cpu or cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  parser->add_flag("--share-gpu", arguments->share_gpu, "Let several ranks share a GPU");
+  parser->add_flag("--json", arguments->json, "One JSON object on standard output");
+  return {.parser = parser,
+          .run = [arguments](MpiSession& mpi) { return run_all_reduce(*arguments, mpi); }};
+}
+
+}  // namespace lockstep
