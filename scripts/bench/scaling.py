@@ -21,7 +21,7 @@ import scaling_report
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WARM_UP = 3
 STRONG_SEQUENCES = 512  # of 1024 tokens: 524,288 tokens a step
-# bf16: products of other micro-batches round alike, only the fp32 sums of gradients differ in order.
+# bf16: all products round alike; only the fp32 sums of gradients differ in their order.
 LOSS_BOUND = 5e-3
 BUCKETS_MIB = [1, 4, 25, 100]  # 25 MiB is comm.bucket_mib's default
 

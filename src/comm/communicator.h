@@ -1,7 +1,7 @@
 // Communicator: collectives over typed spans, in the order they are called, on every rank alike.
-// Implementations: self.cpp (world of 1, identity), mpi.cpp (host memory; device memory is staged
-// through pinned buffers), nccl.cpp (device memory, asynchronous on its stream).
-// All of them throw UserError(kPeer) when a peer is gone or a deadline passes.
+// Implementations: self.cpp (world of 1, identity in the stream's order), mpi.cpp (host memory;
+// device memory is staged through pinned buffers), nccl.cpp (device memory, asynchronous on its
+// stream). All of them throw UserError(kPeer) when a peer is gone or a deadline passes.
 #pragma once
 
 #include "core/tensor.h"
@@ -43,8 +43,8 @@ class Communicator {
   // True if collectives on device memory are only enqueued.
   virtual bool asynchronous() const { return false; }
 
-  // In place, same count and dtype on every rank. nccl: enqueued, complete when the stream is
-  // there. mpi and self: complete on return; a device span is read after the stream's earlier work.
+  // In place, same count and dtype on every rank. nccl and self: complete when the stream is there.
+  // mpi: complete on return; a device span is read after the stream's earlier work.
   virtual void all_reduce(TypedSpan inout, ReduceOp op, Stream& stream) = 0;
   // in.count = size * out.count; rank r receives the reduction of piece r.
   virtual void reduce_scatter(TypedSpan out, TypedSpan in, ReduceOp op, Stream& stream) = 0;

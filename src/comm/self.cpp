@@ -1,4 +1,5 @@
-// A world of one: every collective is the identity, so code above never asks whether it is alone.
+// A world of one: every collective is the identity, so code above never asks whether it is alone,
+// and nothing here makes the host wait for the device.
 #include "comm/span.h"
 
 #include <unistd.h>
@@ -9,7 +10,6 @@ namespace {
 void copy_whole(const TypedSpan& out, const TypedSpan& in, Stream& stream) {
   if (out.data == in.data) return;
   stream.copy(out.data, in.data, static_cast<std::size_t>(in.count) * size_of(in.dtype));
-  stream.synchronize();
 }
 
 class SelfCommunicator final : public Communicator {
@@ -18,10 +18,7 @@ class SelfCommunicator final : public Communicator {
   int size() const override { return 1; }
   std::string_view name() const override { return "self"; }
 
-  void all_reduce(TypedSpan inout, ReduceOp, Stream& stream) override {
-    check_span(inout, "all_reduce");
-    stream.synchronize();
-  }
+  void all_reduce(TypedSpan inout, ReduceOp, Stream&) override { check_span(inout, "all_reduce"); }
   void reduce_scatter(TypedSpan out, TypedSpan in, ReduceOp, Stream& stream) override {
     check_scatter(out, in, 1, "reduce_scatter");
     copy_whole(out, in, stream);
