@@ -135,6 +135,14 @@ struct SwigluBackward {
   Tensor gate_up;   // (N, 2F)
 };
 
+// Each row rounded to int8 steps of its own and back: s = max|x| / 127.5, out = s * clamp(rint(x /
+// s), -128, 127), in fp32, then rounded to storage; what dynamic int8 inference makes of the inputs
+// of linear layers. A row of zeros stays zero; NaN stays NaN.
+struct RoundRows {
+  Tensor out;  // (N, C), rows may be strided; may be x itself
+  Tensor x;    // (N, C), rows may be strided
+};
+
 // What changes from step to step, in device memory, so that nothing is passed by value.
 // One struct per run; written by step_update only.
 struct StepState {
@@ -265,6 +273,7 @@ struct KernelTable {
   void (&rope)(const RopeArgs&, Stream&);
   void (&swiglu_forward)(const SwigluForward&, Stream&);
   void (&swiglu_backward)(const SwigluBackward&, Stream&);
+  void (&round_rows)(const RoundRows&, Stream&);
   void (&classifier)(const ClassifierArgs&, Stream&);
   void (&loss_totals)(const LossTotals&, Stream&);
   void (&grad_norm)(const GradNormArgs&, Stream&);

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 or Ubuntu 24.04 packages that Lockstep needs and this machine lacks.
 #
-# Usage: scripts/install_packages.sh [--tests] [--parity] [--list]
-#   --tests   also what the tests use beside the program: python3, h5py
-#   --parity  also PyTorch for the parity test (large)
-#   --list    only print the packages
+# Usage: scripts/install_packages.sh [--tests] [--list]
+#   --tests  also what the tests use beside the program: python3 with venv, h5py and PyTorch
+#   --list   only print the packages
 #
 # Works as root or with passwordless sudo; otherwise prints the one line to run and exits 1. Does
 # nothing, and asks nothing, when all are there.
@@ -19,8 +18,7 @@ packages=(g++ cmake ninja-build libfmt-dev libcli11-dev libtomlplusplus-dev nloh
 only_list=no
 while [ $# -gt 0 ]; do
   case "$1" in
-    --tests) packages+=(python3 python3-h5py) ;;
-    --parity) packages+=(python3 python3-numpy python3-torch) ;;
+    --tests) packages+=(python3 python3-venv python3-h5py python3-numpy python3-torch) ;;
     --list) only_list=yes ;;
     --help) show_help && exit 0 ;;
     *) say "install_packages.sh: error: unknown argument $1; see --help" && exit 64 ;;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# From a fresh Debian 12 or Ubuntu 24.04 to a trained model: installs packages, builds, prepares a
-# text, trains with 2 ranks in bf16, is interrupted on purpose and resumes, evaluates, samples, and
-# draws the loss curve.
+# From a fresh Debian 12 or Ubuntu 24.04 to a deployable model: installs packages, builds, prepares
+# a text, trains with 2 ranks in bf16, is interrupted on purpose and resumes, evaluates, draws the
+# loss curve, exports an int8 model and samples a text from it.
 #
 # Usage: scripts/quickstart.sh [--text FILE] [CMAKE-ARGUMENT...]
 #   --text FILE  train on this text; otherwise on ../shared/data/tinyshakespeare/input.txt if it is
@@ -143,12 +143,15 @@ prepare_data
 train
 heading "evaluate"
 keep "$run/eval.json" "$lockstep" eval "$run" --json
-heading "sample"
-keep "$run/sample.txt" "$lockstep" generate "$run" --prompt "The " --max-tokens 200 --seed 1
-echo
 heading "draw the loss curve"
 scripts/plot.sh "$run" --out "$run/loss.svg"
 scripts/plot.sh "$run" --out "$run/loss.png"
+heading "export in int8"
+keep "$run/export.txt" "$lockstep" export "$run" --out "$run/model-q8_0.gguf" --format gguf \
+  --quantize int8 --overwrite
+heading "sample from the export"
+keep "$run/sample.txt" "$lockstep" generate "$run/model-q8_0.gguf" --prompt "The " \
+  --max-tokens 200 --seed 1
 
 cat << END
 
@@ -157,6 +160,7 @@ done in $SECONDS s
   tokens       $data
   run          $run (metrics.jsonl, events.jsonl, train.log, checkpoints)
   evaluation   $run/eval.json
+  int8 export  $run/model-q8_0.gguf, for llama.cpp
   sample       $run/sample.txt
   loss curve   $run/loss.svg, $run/loss.png
 next: $lockstep inspect $run

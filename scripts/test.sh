@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds everything and runs every test that this machine can run.
 #
-# Usage: scripts/test.sh [--parity] [--no-install] [CMAKE-ARGUMENT...]
-#   --parity      also install PyTorch and compare with it
+# Usage: scripts/test.sh [--no-install] [CMAKE-ARGUMENT...]
 #   --no-install  use what is there
+#
+# Installs PyTorch from Debian and, from PyPI into the build folder, the programs that people open
+# our files with: transformers, tokenizers, llama.cpp, compressed-tensors.
 #
 # Tests that cannot run here are skipped and their reasons printed; ctest's summary comes last.
 # Exits 0 only if nothing failed.
@@ -13,11 +15,9 @@ set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
 install=yes
-packages=(--tests)
 arguments=()
 for argument in "$@"; do
   case "$argument" in
-    --parity) packages+=(--parity) ;;
     --no-install) install=no ;;
     --help) show_help && exit 0 ;;
     *) arguments+=("$argument") ;;
@@ -25,7 +25,10 @@ for argument in "$@"; do
 done
 
 build=${LOCKSTEP_BUILD_DIR:-$root/build}
-if [ "$install" = yes ]; then "$root/scripts/install_packages.sh" "${packages[@]}"; fi
+if [ "$install" = yes ]; then
+  "$root/scripts/install_packages.sh" --tests
+  "$root/tests/clients/environment.sh" "$build/environments"
+fi
 "$root/scripts/build.sh" --tests "${arguments[@]}" > /dev/null
 mpi_environment
 

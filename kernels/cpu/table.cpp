@@ -68,6 +68,7 @@ const KernelTable& cpu_kernels() {
                                  .rope = cpu::rope,
                                  .swiglu_forward = cpu::swiglu_forward,
                                  .swiglu_backward = cpu::swiglu_backward,
+                                 .round_rows = cpu::round_rows,
                                  .classifier = cpu::classifier,
                                  .loss_totals = cpu::loss_totals,
                                  .grad_norm = cpu::grad_norm,

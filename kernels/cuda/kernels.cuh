@@ -16,6 +16,7 @@ void embedding_backward(const EmbeddingBackward& args, Stream& stream);
 void rope(const RopeArgs& args, Stream& stream);
 void swiglu_forward(const SwigluForward& args, Stream& stream);
 void swiglu_backward(const SwigluBackward& args, Stream& stream);
+void round_rows(const RoundRows& args, Stream& stream);
 void classifier(const ClassifierArgs& args, Stream& stream);
 void loss_totals(const LossTotals& args, Stream& stream);
 void grad_norm(const GradNormArgs& args, Stream& stream);

@@ -64,6 +64,7 @@ const KernelTable* cuda_kernels() {
                                  .rope = cuda::rope,
                                  .swiglu_forward = cuda::swiglu_forward,
                                  .swiglu_backward = cuda::swiglu_backward,
+                                 .round_rows = cuda::round_rows,
                                  .classifier = cuda::classifier,
                                  .loss_totals = cuda::loss_totals,
                                  .grad_norm = cuda::grad_norm,

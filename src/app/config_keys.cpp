@@ -52,6 +52,8 @@ void ConfigRegistry::register_model() {
       at_least(0));
   add("model.rope_theta", &model.rope_theta, "base of the rotary angles; 0: the architecture's",
       at_least(0));
+  add("model.rope_scaling", &model.rope_scaling,
+      "stretches rotary positions: linear:FACTOR or llama3:FACTOR,LOW,HIGH,ORIGINAL");
   add("model.attention_bias", &model.attention_bias,
       "biases in the attention projections; \"\": the architecture's choice", tri_state);
   add("model.mlp_bias", &model.mlp_bias, "biases in the MLP; \"\": the architecture's choice",
@@ -60,6 +62,9 @@ void ConfigRegistry::register_model() {
       "the output head shares the token embedding; \"\": the preset's or architecture's choice",
       tri_state);
   add("model.init_std", &model.init_std, "standard deviation of initial weights", above(0));
+  add("model.init_from", &model.init_from,
+      "model whose weights and shapes a new run starts from: Hugging Face directory, run, "
+      "checkpoint, export or GGUF file");
 }
 
 void ConfigRegistry::register_data_and_train() {

@@ -10,6 +10,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <memory>
 
 namespace lockstep {
@@ -26,15 +27,25 @@ struct EvalArguments {
   bool json = false;
 };
 
+// Tokens per sequence where nobody says: runs are judged as they were trained, others within what
+// is cheap.
+constexpr std::int64_t kForeignSeqLen = 1024;
+
+std::int64_t default_seq_len(const ModelSource& source) {
+  const std::int64_t context = source.options.model.seq_len;
+  return source.foreign() ? std::min(context, kForeignSeqLen) : context;
+}
+
 ModelPlan inference_plan(const ModelSource& source, const EvalArguments& arguments) {
   ModelPlan plan;
   plan.mode = ModelPlan::Mode::kInference;
   PrecisionOptions precision = source.options.precision;
   if (!arguments.dtype.empty()) precision.dtype = arguments.dtype;
   plan.dtype = compute_dtype(precision);
+  plan.int8_activations = source.int8_activations;
   plan.batch = arguments.micro_batch_size > 0 ? arguments.micro_batch_size
                                               : source.options.train.micro_batch_size;
-  plan.seq_len = arguments.seq_len > 0 ? arguments.seq_len : source.options.model.seq_len;
+  plan.seq_len = arguments.seq_len > 0 ? arguments.seq_len : default_seq_len(source);
   if (plan.seq_len > source.options.model.seq_len) {
     fail(ExitCode::kUsage, "--seq-len {}: the model's context is {} tokens", plan.seq_len,
          source.options.model.seq_len);
@@ -59,14 +70,15 @@ int run_eval(const EvalArguments& arguments, MpiSession& mpi) {
   RunOptions run;
   run.device = arguments.device;
   Session session = open_session(mpi, run, CommOptions{});
-  ModelSource source = open_model_source(arguments.model, *session.world, session.log);
+  ModelSource source = open_model_source(arguments.model, /*what=*/"", *session.world, session.log);
   std::unique_ptr<Dataset> data;
   ModelPlan plan;
   agree(*session.world, [&] {
     plan = inference_plan(source, arguments);
     const auto& patterns = arguments.data.empty() ? source.options.data.val : arguments.data;
     if (patterns.empty()) {
-      fail(ExitCode::kUsage, "--data: give shards to judge; this run has no data.val");
+      fail(ExitCode::kUsage, "--data: give shards to judge; {} names no data.val",
+           source.description);
     }
     data = std::make_unique<Dataset>(patterns, "val", plan.seq_len, source.options.model.vocab,
                                      source.options.run.seed);
@@ -75,7 +87,7 @@ int run_eval(const EvalArguments& arguments, MpiSession& mpi) {
   Stream stream(*session.device, "eval");
   const auto model =
       make_model(source.options.model, plan, arena, &session.device->kernels().scratch_bytes);
-  agree(*session.world, [&] { load_weights(*source.reader, model->parameters(), stream); });
+  agree(*session.world, [&] { load_weights(*source.weights, model->parameters(), stream); });
   Evaluator evaluator(arena, *session.device, plan.batch, plan.seq_len);
   const auto result = evaluator.run(
       *model, *data, arguments.batches * plan.batch, *session.world,
@@ -90,8 +102,7 @@ int run_eval(const EvalArguments& arguments, MpiSession& mpi) {
 Command add_eval_command(CLI::App& app) {
   auto arguments = std::make_shared<EvalArguments>();
   CLI::App* parser = app.add_subcommand("eval", "Loss, perplexity and next-token accuracy");
-  parser->add_option("MODEL", arguments->model, "Run directory or checkpoint directory")
-      ->required();
+  parser->add_option("MODEL", arguments->model, kModelHelp)->required();
   parser->add_option("--data", arguments->data,
                      "Shards, globs or a prepare directory (default: the run's data.val)");
   parser
@@ -101,11 +112,14 @@ Command add_eval_command(CLI::App& app) {
       ->capture_default_str();
   parser
       ->add_option("--micro-batch-size", arguments->micro_batch_size,
-                   "Sequences per batch; 0 = the run's train.micro_batch_size")
+                   "Sequences per batch; 0 = the run's train.micro_batch_size, else 1")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   parser
-      ->add_option("--seq-len", arguments->seq_len, "Tokens per sequence; 0 = the model's context")
+      ->add_option(
+          "--seq-len", arguments->seq_len,
+          "Tokens per sequence; 0 = as trained, for a model from elsewhere its context, at "
+          "most 1024")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   parser->add_option("--device", arguments->device, "auto, cpu or cuda")

@@ -23,44 +23,41 @@ struct GenerateArguments {
   SamplingOptions sampling;
 };
 
-std::unique_ptr<Tokenizer> tokenizer_for(const ModelSource& source,
-                                         const GenerateArguments& arguments) {
-  if (arguments.tokenizer.empty() && source.tokenizer.empty()) {
-    fail(ExitCode::kUsage, "--tokenizer: {} carries no tokenizer; give one", source.description);
-  }
-  auto tokenizer =
-      open_tokenizer(arguments.tokenizer.empty() ? source.tokenizer : arguments.tokenizer);
-  if (tokenizer->vocab_size() > source.options.model.vocab) {
-    fail(ExitCode::kUsage, "--tokenizer: it has {} entries, the model only {}",
-         tokenizer->vocab_size(), source.options.model.vocab);
-  }
-  return tokenizer;
+// As much context as this text can need, so that a model of a long context opens cheaply.
+ModelPlan generation_plan(const ModelSource& source, std::size_t prompt, std::int64_t max_tokens) {
+  const std::int64_t context = source.options.model.seq_len;
+  const auto length = static_cast<std::int64_t>(prompt);
+  ModelPlan plan;
+  plan.mode = ModelPlan::Mode::kInference;
+  plan.dtype = compute_dtype(source.options.precision);
+  plan.int8_activations = source.int8_activations;
+  plan.seq_len =
+      length >= context || max_tokens >= context - length ? context : length + max_tokens;
+  plan.cache_tokens = plan.seq_len;
+  plan.head_chunks = plan.seq_len;  // only one row of logits is ever needed
+  return plan;
 }
 
 int run_generate(const GenerateArguments& arguments, MpiSession& mpi) {
   RunOptions run;
   run.device = arguments.device;
   Session session = open_session(mpi, run, CommOptions{});
-  ModelSource source = open_model_source(arguments.model, *session.world, session.log);
+  ModelSource source = open_model_source(arguments.model, /*what=*/"", *session.world, session.log);
   std::unique_ptr<Tokenizer> tokenizer;
   std::vector<std::int32_t> prompt;
   agree(*session.world, [&] {
-    tokenizer = tokenizer_for(source, arguments);
+    tokenizer = tokenizer_of(source, arguments.tokenizer);
     tokenizer->encode(arguments.prompt, prompt);
     if (prompt.empty()) fail(ExitCode::kUsage, "--prompt: give at least one character");
   });
   if (session.world->rank() != 0) return static_cast<int>(ExitCode::kDone);
 
-  ModelPlan plan;
-  plan.mode = ModelPlan::Mode::kInference;
-  plan.dtype = compute_dtype(source.options.precision);
-  plan.seq_len = plan.cache_tokens = source.options.model.seq_len;
-  plan.head_chunks = plan.seq_len;  // only one row of logits is ever needed
+  const ModelPlan plan = generation_plan(source, prompt.size(), arguments.sampling.max_tokens);
   Arena arena(*session.device);
   Stream stream(*session.device, "generate");
   const auto model =
       make_model(source.options.model, plan, arena, &session.device->kernels().scratch_bytes);
-  load_weights(*source.reader, model->parameters(), stream);
+  load_weights(*source.weights, model->parameters(), stream);
   SamplingOptions sampling = arguments.sampling;
   sampling.end_of_text = tokenizer->end_of_text();
   const auto print = [&](std::int32_t token) {
@@ -81,8 +78,7 @@ Command add_generate_command(CLI::App& app) {
   auto arguments = std::make_shared<GenerateArguments>();
   CLI::App* parser = app.add_subcommand("generate", "Sample text from a model");
   SamplingOptions& sampling = arguments->sampling;
-  parser->add_option("MODEL", arguments->model, "Run directory or checkpoint directory")
-      ->required();
+  parser->add_option("MODEL", arguments->model, kModelHelp)->required();
   parser->add_option("--prompt", arguments->prompt, "Text to continue")->required();
   parser->add_option("--max-tokens", sampling.max_tokens, "Tokens to sample")
       ->check(CLI::NonNegativeNumber)
@@ -103,7 +99,7 @@ Command add_generate_command(CLI::App& app) {
   parser->add_option("--seed", sampling.seed, "Same seed and prompt, same text")
       ->capture_default_str();
   parser->add_option("--tokenizer", arguments->tokenizer,
-                     "Tokenizer directory or \"byte\" (default: the checkpoint's)");
+                     "Tokenizer directory or \"byte\" (default: the model's)");
   parser->add_option("--device", arguments->device, "auto, cpu or cuda")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();

@@ -101,12 +101,9 @@ Json inspect_run_directory(const std::string& path, std::optional<VerifyLevel> l
 Json inspect_shard(const std::string& path) {
   const Shard shard(path);
   const ShardInfo& info = shard.info();
-  return {{"kind", "shard"},
-          {"format", info.format},
-          {"tokens", info.tokens},
-          {"max_token", shard.max_token()},
-          {"dtype", fmt::format("uint{}", 8 * info.bytes_per_token)},
-          {"mask", info.has_mask}};
+  return {{"kind", "shard"},       {"format", info.format},
+          {"tokens", info.tokens}, {"max_token", shard.max_token()},
+          {"dtype", info.dtype},   {"mask", info.has_mask}};
 }
 
 bool looks_like_run(const fs::path& path) {

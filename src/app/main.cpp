@@ -5,6 +5,7 @@
 #include "app/command_line.h"
 #include "app/doctor_command.h"
 #include "app/eval_command.h"
+#include "app/export_command.h"
 #include "app/generate_command.h"
 #include "app/inspect_command.h"
 #include "app/launcher.h"
@@ -37,9 +38,9 @@ struct Failure {
 };
 
 std::vector<Command> add_commands(CLI::App& app) {
-  return {add_prepare_command(app),  add_train_command(app),   add_eval_command(app),
-          add_generate_command(app), add_inspect_command(app), add_plan_command(app),
-          add_doctor_command(app),   add_bench_command(app)};
+  return {add_prepare_command(app),  add_train_command(app),  add_eval_command(app),
+          add_generate_command(app), add_export_command(app), add_inspect_command(app),
+          add_plan_command(app),     add_doctor_command(app), add_bench_command(app)};
 }
 
 int run_program(int argc, char** argv, MpiSession& mpi) {

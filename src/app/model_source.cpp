@@ -1,20 +1,59 @@
-// Finding the checkpoint behind a path, and its weights.
+// Telling the kinds of MODEL apart, and a checkpoint's weights as a WeightSource.
 #include "app/model_source.h"
 
 #include "app/config.h"
+#include "compress/foreign_model.h"
 #include "trainer/snapshot.h"
 
 #include <filesystem>
-#include <vector>
 
 namespace lockstep {
 namespace {
 
-template <typename T>
-void round_into(const std::vector<float>& values, std::vector<std::byte>& bytes) {
-  bytes.resize(values.size() * sizeof(T));
-  auto* out = reinterpret_cast<T*>(bytes.data());
-  for (std::size_t i = 0; i < values.size(); ++i) out[i] = from_float<T>(values[i]);
+constexpr std::string_view kModelPrefix = "model/";
+
+class CheckpointWeights final : public WeightSource {
+ public:
+  explicit CheckpointWeights(CheckpointReader& reader) : reader_(reader) {
+    for (const StateTensor& tensor : reader.tensors()) {
+      if (!tensor.name.starts_with(kModelPrefix)) continue;
+      CHECK(tensor.dtype == DType::kF32, "{} is {}", tensor.name, name_of(tensor.dtype));
+      tensors_.push_back({tensor.name.substr(kModelPrefix.size()), tensor.shape, "F32"});
+    }
+  }
+  const std::vector<SourceTensor>& tensors() const override { return tensors_; }
+  void read(const std::string& name, std::int64_t row_begin, std::span<float> out) override {
+    reader_.read(std::string(kModelPrefix) + name, row_begin, std::as_writable_bytes(out));
+  }
+
+ private:
+  CheckpointReader& reader_;
+  std::vector<SourceTensor> tensors_;
+};
+
+void use_foreign(ModelSource& source, ForeignModel model, const std::string& path) {
+  source.options.model = model.config;
+  source.options.precision.dtype = model.dtype;
+  source.weights = std::move(model.weights);
+  source.tokenizer = std::move(model.tokenizer);
+  source.tokenizer_error = std::move(model.tokenizer_error);
+  source.int8_activations = model.int8_activations;
+  source.description = path;
+}
+
+void use_checkpoint(ModelSource& source, const std::string& path) {
+  ConfigRegistry registry(source.options);
+  registry.load_text(source.reader->meta().config,
+                     source.reader->path() + "/manifest.json (config)");
+  resolve(source.options.model, /*tokenizer_vocab=*/0);
+  source.weights = std::make_unique<CheckpointWeights>(*source.reader);
+  const std::string tokenizer = source.reader->tokenizer_directory();
+  try {
+    if (!tokenizer.empty()) source.tokenizer = open_tokenizer(tokenizer);
+  } catch (const UserError& error) {
+    source.tokenizer_error = error.what();
+  }
+  source.description = fmt::format("{} step {}", path, source.reader->meta().step);
 }
 
 }  // namespace
@@ -40,37 +79,47 @@ std::unique_ptr<CheckpointReader> open_checkpoint(const std::string& path, const
   return reader;
 }
 
-ModelSource open_model_source(const std::string& path, World& world, Log& log) {
+ModelSource open_model_source(const std::string& path, const std::string& what, World& world,
+                              Log& log) {
   ModelSource source;
-  source.reader = open_checkpoint(path, /*what=*/"", world, log);
   agree(world, [&] {
-    ConfigRegistry registry(source.options);
-    registry.load_text(source.reader->meta().config,
-                       source.reader->path() + "/manifest.json (config)");
-    resolve(source.options.model, /*tokenizer_vocab=*/0);
+    if (is_gguf(path)) {
+      use_foreign(source, open_gguf(path), path);
+    } else if (is_hugging_face(path) && !is_checkpoint(path)) {
+      use_foreign(source, open_hugging_face(path), path);
+    } else if (std::filesystem::is_regular_file(path)) {
+      fail(ExitCode::kData,
+           "{}{}: not a GGUF file; give a run, a checkpoint, a Hugging Face directory or a GGUF "
+           "file",
+           what, path);
+    }
   });
-  source.tokenizer = source.reader->tokenizer_directory();
-  source.description = fmt::format("{} step {}", path, source.reader->meta().step);
+  if (source.weights != nullptr) return source;
+  source.reader = open_checkpoint(path, what, world, log);
+  agree(world, [&] { use_checkpoint(source, path); });
   return source;
 }
 
-void load_weights(CheckpointReader& reader, ParameterSet& parameters, Stream& stream) {
-  const Tensor& weights = parameters.weights();
-  std::vector<float> values;
-  std::vector<std::byte> rounded;
-  for (const Parameter& parameter : parameters.all()) {
-    values.resize(static_cast<std::size_t>(parameter.count()));
-    reader.read("model/" + parameter.name, /*row_begin=*/0,
-                std::as_writable_bytes(std::span(values)));
-    switch (weights.dtype) {
-      case DType::kBF16: round_into<bf16>(values, rounded); break;
-      case DType::kF16: round_into<f16>(values, rounded); break;
-      default: round_into<float>(values, rounded); break;
-    }
-    const auto offset = static_cast<std::size_t>(parameter.offset) * size_of(weights.dtype);
-    stream.copy(static_cast<std::byte*>(weights.data) + offset, rounded.data(), rounded.size());
-    stream.synchronize();
+std::unique_ptr<Tokenizer> tokenizer_of(ModelSource& source, const std::string& spec) {
+  std::unique_ptr<Tokenizer> tokenizer =
+      spec.empty() ? std::move(source.tokenizer) : open_tokenizer(spec);
+  if (tokenizer == nullptr && !source.tokenizer_error.empty()) {
+    fail(ExitCode::kData, "{}; give another with --tokenizer", source.tokenizer_error);
   }
+  if (tokenizer == nullptr) {
+    fail(ExitCode::kUsage, "--tokenizer: {} carries no tokenizer; give one", source.description);
+  }
+  if (tokenizer->vocab_size() > source.options.model.vocab) {
+    fail(ExitCode::kUsage, "--tokenizer: it has {} entries, the model only {}",
+         tokenizer->vocab_size(), source.options.model.vocab);
+  }
+  return tokenizer;
+}
+
+void load_weights(WeightSource& source, ParameterSet& parameters, Stream& stream) {
+  parameters.load([&](const std::string& name, std::int64_t row_begin,
+                      std::span<float> out) { source.read(name, row_begin, out); },
+                  stream);
 }
 
 }  // namespace lockstep

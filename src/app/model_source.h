@@ -1,9 +1,11 @@
-// MODEL on the command line: a run directory (its newest valid checkpoint) or a checkpoint
-// directory, opened for inference.
+// MODEL on the command line and what model.init_from names: a run directory (its newest valid
+// checkpoint), a checkpoint directory, a Hugging Face directory, an export, or a GGUF file.
 #pragma once
 
 #include "app/session.h"
+#include "data/tokenizer.h"
 #include "io/checkpoint.h"
+#include "io/weight_source.h"
 #include "nn/model.h"
 #include "trainer/options.h"
 
@@ -12,11 +14,19 @@
 
 namespace lockstep {
 
+inline constexpr const char* kModelHelp =
+    "Run, checkpoint, Hugging Face directory, export or GGUF file";
+
 struct ModelSource {
-  std::unique_ptr<CheckpointReader> reader;
-  Options options;          // of the run that made it
-  std::string tokenizer;    // directory, or "" when the checkpoint carries none
-  std::string description;  // "runs/tiny step 2000"
+  std::unique_ptr<CheckpointReader> reader;  // absent for what other programs (or export) wrote
+  Options options;  // of the run that made it; of others: model and precision.dtype only
+  std::unique_ptr<WeightSource> weights;  // by our names, of the shapes that options.model asks for
+  std::unique_ptr<Tokenizer> tokenizer;   // null when it carries none that is understood
+  std::string tokenizer_error;            // why, or ""
+  bool int8_activations = false;          // of a w8a8 export
+  std::string description;                // "runs/tiny step 2000"
+
+  bool foreign() const { return reader == nullptr; }
 };
 
 // The checkpoint at `path`, or the newest whole one of the run there, its files verified on every
@@ -26,10 +36,15 @@ std::unique_ptr<CheckpointReader> open_checkpoint(const std::string& path, const
                                                   World& world, Log& log);
 
 // Collective: every rank opens the same files. Throws UserError(kData) when `path` is none of the
-// kinds, is missing, or holds no whole checkpoint.
-ModelSource open_model_source(const std::string& path, World& world, Log& log);
+// kinds, is missing, damaged, or holds no whole checkpoint; `what` as above.
+ModelSource open_model_source(const std::string& path, const std::string& what, World& world,
+                              Log& log);
 
-// Reads the weights into an inference model, rounded to its compute dtype. Blocking.
-void load_weights(CheckpointReader& reader, ParameterSet& parameters, Stream& stream);
+// The tokenizer that a command should use: `spec` (--tokenizer), or the source's own. Throws
+// UserError when there is none, or when it has more entries than the model.
+std::unique_ptr<Tokenizer> tokenizer_of(ModelSource& source, const std::string& spec);
+
+// Reads the weights into a model, for inference rounded to its compute dtype. Blocking.
+void load_weights(WeightSource& source, ParameterSet& parameters, Stream& stream);
 
 }  // namespace lockstep

@@ -2,6 +2,7 @@
 #include "app/plan_command.h"
 
 #include "app/config.h"
+#include "app/init_from.h"
 #include "app/run_setup.h"
 #include "core/error.h"
 #include "trainer/memory_plan.h"
@@ -75,6 +76,9 @@ int run_plan(PlanArguments& arguments) {
   arguments.registry.load_file(arguments.config);
   arguments.registry.apply_command_line();
   Options& options = arguments.options;
+  const std::unique_ptr<World> world = make_self_world();
+  Log log(/*rank=*/0);
+  open_init_from(options, *world, log);
   resolve(options.model, tokenizer_vocab(options.data));
   if (options.train.global_batch_size == 0) {
     options.train.global_batch_size = options.train.micro_batch_size * arguments.world;

@@ -1,4 +1,4 @@
-// `lockstep prepare`: text files to token shards, with a progress bar on a terminal.
+// `lockstep prepare`: texts and JSON lines to token shards, with a progress bar on a terminal.
 #include "app/prepare_command.h"
 
 #include "app/signals.h"
@@ -39,6 +39,12 @@ void draw_progress(std::int64_t done, std::int64_t total) {
 void print_summary(const PrepareOptions& options, const PrepareResult& result) {
   fmt::print("{} documents, {:.1f} MiB of text, vocabulary {}\n", result.documents,
              static_cast<double>(result.bytes) / kMib, result.vocab);
+  if (result.empty_documents > 0) {
+    fmt::print("{} empty documents left out\n", result.empty_documents);
+  }
+  if (result.masked_tokens > 0) {
+    fmt::print("{} tokens of prompts are masked from the loss\n", result.masked_tokens);
+  }
   fmt::print("train: {} tokens\nval:   {} tokens\n", result.train_tokens, result.val_tokens);
   for (const std::string& shard : result.shards) {
     std::error_code ignored;
@@ -63,29 +69,61 @@ int run_prepare(PrepareOptions options) {
   return 0;
 }
 
+void add_tokenizer_options(CLI::App& parser, PrepareOptions& options) {
+  parser
+      .add_option("--tokenizer", options.tokenizer,
+                  "byte; a tokenizer.json or a directory with one; bpe:N trains one of N entries")
+      ->type_name("TEXT")
+      ->capture_default_str();
+  parser
+      .add_option("--pre-tokenizer", options.pre_tokenizer,
+                  "how bpe:N cuts text into words: gpt2, qwen2, llama3 or deepseek (default gpt2)")
+      ->type_name("NAME");
+  parser
+      .add_option("--eos-token", options.eos_token,
+                  "end-of-text token, put behind each document (default: what "
+                  "tokenizer_config.json names; <|endoftext|> for bpe:N; bytes have none)")
+      ->type_name("TEXT");
+}
+
+void add_split_options(CLI::App& parser, PrepareOptions& options) {
+  parser
+      .add_option("--val-fraction", options.val_fraction,
+                  "fraction of the documents held out for validation, from 0 to 1")
+      ->type_name("NUMBER")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  parser.add_option("--shard-tokens", options.shard_tokens, "largest shard, in tokens")
+      ->type_name("INT")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+}
+
 }  // namespace
 
 Command add_prepare_command(CLI::App& app) {
   CLI::App* parser = app.add_subcommand("prepare", "Turn text into token shards");
   auto options = std::make_shared<PrepareOptions>();
-  parser->add_option("TEXT", options->inputs, "text files, one document each; - reads stdin")
+  parser
+      ->add_option("TEXT", options->inputs,
+                   "text files, one document each; .jsonl, one per line; .gz or .zst of both; - "
+                   "reads stdin")
       ->required()
       ->type_name("");
   parser->add_option("--out", options->out, "directory to write shards and tokenizer to")
       ->required()
       ->type_name("DIR");
-  parser->add_option("--tokenizer", options->tokenizer, "byte, or a tokenizer directory")
-      ->type_name("TEXT")
-      ->capture_default_str();
+  add_tokenizer_options(*parser, *options);
   parser
-      ->add_option("--val-fraction", options->val_fraction,
-                   "fraction of the documents held out for validation, from 0 to 1")
-      ->type_name("NUMBER")
-      ->check(CLI::Range(0.0, 1.0))
+      ->add_option("--text-field", options->text_field,
+                   "member of a .jsonl line that holds its text; lines without it need prompt and "
+                   "completion")
+      ->type_name("NAME")
       ->capture_default_str();
-  parser->add_option("--shard-tokens", options->shard_tokens, "largest shard, in tokens")
+  add_split_options(*parser, *options);
+  parser->add_option("--threads", options->threads, "encoder threads (0: one per core)")
       ->type_name("INT")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   parser->add_flag("--overwrite", options->overwrite, "replace what is in --out");
   return {.parser = parser,

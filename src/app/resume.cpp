@@ -82,6 +82,7 @@ std::vector<std::string> check_resume(const CheckpointReader& reader, const Opti
   std::vector<std::string> changes;
   std::string fixed;  // differences that cannot be, in one sentence
   for (const ConfigDifference& difference : config_differences(before, options)) {
+    if (difference.key == "model.init_from") continue;  // not read any more
     if (is_fixed(difference.key)) {
       fixed += fmt::format("{}{} was {} and is {} now", fixed.empty() ? "" : ", ", difference.key,
                            difference.before, difference.after);

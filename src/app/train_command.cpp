@@ -3,6 +3,7 @@
 #include "app/train_command.h"
 
 #include "app/config.h"
+#include "app/init_from.h"
 #include "app/resume.h"
 #include "app/run_setup.h"
 #include "app/session.h"
@@ -51,7 +52,8 @@ FailureRecord failure(const Session& session, const Trainer* trainer, const Opti
   return record;
 }
 
-void print_setup(Session& session, const Options& options, const RunData& data) {
+void print_setup(Session& session, const Options& options, const RunData& data,
+                 const ModelSource* source) {
   Log& log = session.log;
   for (const auto& [library, version] : library_versions()) log.info("{:<14} {}", library, version);
   const std::vector<std::string> ranks = describe_ranks(session);
@@ -64,6 +66,7 @@ void print_setup(Session& session, const Options& options, const RunData& data) 
       "parameters, {}",
       m.architecture, m.layers, m.heads, m.kv_heads, m.hidden, m.ffn, m.vocab, m.seq_len,
       parameter_count(m), options.precision.dtype);
+  if (source != nullptr) log.info("first weights from {}", source->description);
   const std::int64_t sequences = options.train.global_batch_size;
   log.info(
       "batch: global_batch_size {} = micro_batch_size {} x accumulation {} x world size {}; {} "
@@ -106,6 +109,7 @@ class TrainRun {
       : options_(arguments.options), registry_(arguments.registry), session_(session) {}
 
   int run() {
+    source_ = open_init_from_unless_resumed(options_, *session_.world, session_.log);
     agree(*session_.world, [&] { data_ = set_up_run(options_, session_.placement().size); });
     open_directory();
     try {
@@ -136,13 +140,23 @@ class TrainRun {
     });
   }
 
-  // A tokenizer named by kind ("byte") has no files yet; with them the checkpoints are complete.
+  // A tokenizer named by kind ("byte"), or that came with the first weights, has no files here yet;
+  // with them the checkpoints are complete.
   void keep_tokenizer() {
     tokenizer_ = tokenizer_directory(options_.data);
-    if (!tokenizer_.empty() || options_.data.tokenizer.empty()) return;
-    tokenizer_ = options_.run.dir + "/tokenizer";
-    std::filesystem::create_directories(tokenizer_);
-    open_tokenizer(options_.data.tokenizer)->save(tokenizer_);
+    if (!tokenizer_.empty()) return;
+    const std::string kept = options_.run.dir + "/tokenizer";
+    std::unique_ptr<Tokenizer> tokenizer;
+    if (!options_.data.tokenizer.empty()) {
+      tokenizer = open_tokenizer(options_.data.tokenizer);
+    } else if (source_ != nullptr) {
+      tokenizer = std::move(source_->tokenizer);
+    }
+    if (tokenizer != nullptr) {
+      std::filesystem::create_directories(kept);
+      tokenizer->save(kept);
+    }
+    if (std::filesystem::is_directory(kept)) tokenizer_ = kept;
   }
 
   int train() {
@@ -158,7 +172,7 @@ class TrainRun {
              data_.steps, resume.reader->meta().step);
       }
     });
-    print_setup(session_, options_, data_);
+    print_setup(session_, options_, data_, source_.get());
     make_watchdog();
     make_trainer(checkpoints, resume);
     start(resume, changes);
@@ -196,6 +210,7 @@ class TrainRun {
                         .watchdog = watchdog_.get(),
                         .checkpoints = checkpoints,
                         .tokenizer_directory = tokenizer_,
+                        .initial_weights = source_ == nullptr ? nullptr : source_->weights.get(),
                         .identity = identity(options_, registry_, data_, resume),
                         .stop_requested = [] { return stop_requested() != 0; },
                         .seconds_since_start = process_age_seconds(),
@@ -220,6 +235,7 @@ class TrainRun {
       directory_->write_config(registry_.dump());
       directory_->begin(trainer_->step());
       nlohmann::json details = {{"world_size", session_.placement().size}};
+      if (source_ != nullptr) details["init_from"] = source_->description;
       if (resume.reader != nullptr) {
         details["from"] = resume.reader->path();
         details["changes"] = changes;
@@ -227,6 +243,7 @@ class TrainRun {
       directory_->event(resume.reader == nullptr ? "start" : "resume", trainer_->step(),
                         details.dump());
     });
+    source_.reset();  // the weights are in the model now
     if (resume.reader == nullptr) return;
     trainer_->snapshots().protect(resume.reader->path());
     const bool validated = directory_ == nullptr || directory_->has_validation(trainer_->step());
@@ -272,6 +289,7 @@ class TrainRun {
   Options& options_;
   ConfigRegistry& registry_;
   Session& session_;
+  std::unique_ptr<ModelSource> source_;  // of model.init_from, until its weights are read
   RunData data_;
   std::unique_ptr<RunDirectory> directory_;  // rank 0
   std::string tokenizer_;                    // directory of its files, or ""

@@ -1,6 +1,7 @@
 // From what a user writes (files, globs, prepare directories) to shard paths, and the names inside
 // a prepare directory.
 #include "core/error.h"
+#include "data/megatron.h"
 #include "data/prepared.h"
 #include "data/shard.h"
 
@@ -60,6 +61,20 @@ std::vector<std::string> expand(const std::string& pattern, const std::string& s
   return paths;
 }
 
+// A Megatron corpus is two files; where both are named, as by a glob, it is taken once.
+void drop_megatron_pairs(std::vector<std::string>& paths) {
+  std::vector<std::string> data;
+  for (const std::string& path : paths) {
+    if (!path.ends_with(".bin") && is_megatron_index(path)) {
+      data.push_back(megatron_data_path(path));
+    }
+  }
+  std::sort(data.begin(), data.end());
+  std::erase_if(paths, [&](const std::string& path) {
+    return std::binary_search(data.begin(), data.end(), path);
+  });
+}
+
 }  // namespace
 
 std::string shard_name(const std::string& split, std::int64_t number) {
@@ -115,6 +130,7 @@ std::vector<std::string> find_shards(const std::vector<std::string>& patterns,
   }
   std::sort(paths.begin(), paths.end());
   paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
+  drop_megatron_pairs(paths);
   return paths;
 }
 

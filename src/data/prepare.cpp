@@ -1,23 +1,25 @@
-// Documents -> tokens -> shards, a chunk at a time: memory does not grow with the text.
+// Documents -> tokens -> shards, a piece at a time: memory does not grow with the text. This thread
+// reads and writes, the others encode; pieces are written in the order in which they were read.
 #include "data/prepare.h"
 
 #include "core/error.h"
+#include "data/document_encoder.h"
+#include "data/ordered_pool.h"
+#include "data/prepare_tokenizer.h"
 #include "data/prepared.h"
-#include "data/shard.h"
 #include "data/staging.h"
-#include "data/text_input.h"
-#include "data/tokenizer.h"
 
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <memory>
+#include <thread>
 
 namespace lockstep {
 namespace {
 
-constexpr std::size_t kChunkBytes = std::size_t{1} << 20;
 constexpr std::int64_t kMaxUint16Vocab = 65536;
+constexpr int kMaxThreads = 1024;
 
 void check_options(const PrepareOptions& options) {
   if (options.out.empty()) fail(ExitCode::kUsage, "--out is empty; name a directory");
@@ -28,128 +30,144 @@ void check_options(const PrepareOptions& options) {
   if (options.shard_tokens < 1) {
     fail(ExitCode::kUsage, "--shard-tokens {}: must be at least 1", options.shard_tokens);
   }
+  if (options.threads < 0 || options.threads > kMaxThreads) {
+    fail(ExitCode::kUsage, "--threads {}: must be between 1 and {}, or 0 for all cores",
+         options.threads, kMaxThreads);
+  }
+  if (options.text_field.empty()) {
+    fail(ExitCode::kUsage, "--text-field is empty; name the member that holds the text");
+  }
 }
 
-// The shards of one split, each of `limit` tokens but the last.
-class ShardSeries {
- public:
-  ShardSeries(const Staging& staging, std::string split, int bytes_per_token, std::int64_t limit)
-      : staging_(staging),
-        split_(std::move(split)),
-        bytes_per_token_(bytes_per_token),
-        limit_(limit) {}
+int threads_of(const PrepareOptions& options) {
+  if (options.threads > 0) return options.threads;
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMaxThreads);
+}
 
-  void append(std::span<const std::int32_t> tokens) {
-    while (!tokens.empty()) {
-      if (!writer_) open();
-      const auto room = static_cast<std::size_t>(limit_ - writer_->tokens());
-      const std::size_t count = std::min(room, tokens.size());
-      writer_->append(tokens.first(count));
-      tokens = tokens.subspan(count);
-      tokens_ += static_cast<std::int64_t>(count);
-      if (writer_->tokens() == limit_) finish();
-    }
-  }
-  void finish() {
-    if (writer_) writer_->close();
-    writer_.reset();
-  }
-  std::int64_t tokens() const { return tokens_; }
-  const std::vector<std::string>& names() const { return names_; }
-
- private:
-  void open() {
-    names_.push_back(shard_name(split_, static_cast<std::int64_t>(names_.size())));
-    writer_ = std::make_unique<ShardWriter>(staging_.path(names_.back()), bytes_per_token_,
-                                            /*with_mask=*/false);
-  }
-
-  const Staging& staging_;
-  std::string split_;
-  int bytes_per_token_;
-  std::int64_t limit_;
-  std::unique_ptr<ShardWriter> writer_;
-  std::vector<std::string> names_;
-  std::int64_t tokens_ = 0;
-};
-
-// Calls back about ten times a second, and whenever asked to.
+// Bytes of files that are done, reported about ten times a second.
 class Progress {
  public:
   explicit Progress(const PrepareOptions& options) : callback_(options.on_progress) {}
-  void now(std::int64_t done, std::int64_t total) {
-    last_ = std::chrono::steady_clock::now();
-    if (callback_) callback_(done, total);
+  void begin(std::int64_t total) {
+    total_ = total;
+    now();
   }
-  void maybe(std::int64_t done, std::int64_t total) {
-    if (std::chrono::steady_clock::now() - last_ >= std::chrono::milliseconds(100)) {
-      now(done, total);
-    }
+  void add(std::int64_t bytes) {
+    done_ += bytes;
+    poll();
+  }
+  // Reports what is known already; gives the callback an occasion to throw.
+  void poll() {
+    if (std::chrono::steady_clock::now() - last_ >= std::chrono::milliseconds(100)) now();
+  }
+  void spooled(std::int64_t bytes) {
+    done_ = bytes;
+    poll();
+    done_ = 0;
+  }
+  void finish() {
+    done_ = total_;
+    now();
   }
 
  private:
+  void now() {
+    last_ = std::chrono::steady_clock::now();
+    if (callback_) callback_(std::min(done_, total_ < 0 ? done_ : total_), total_);
+  }
+
   const std::function<void(std::int64_t, std::int64_t)>& callback_;
   std::chrono::steady_clock::time_point last_;
-};
-
-// Reads documents and hands their tokens to the series they belong to.
-class Encoder {
- public:
-  Encoder(const Tokenizer& tokenizer, std::int64_t total, Progress& progress)
-      : tokenizer_(tokenizer), total_(total), progress_(progress), chunk_(kChunkBytes) {}
-  // Bytes [begin, end) of the document.
-  void encode(ShardSeries& out, const TextInput& input, std::int64_t begin, std::int64_t end) {
-    const OpenFile file = open_for_read(input.path, "a text file");
-    while (begin < end) {
-      const auto size = std::min(end - begin, static_cast<std::int64_t>(chunk_.size()));
-      read_at(file.fd, chunk_.data(), static_cast<std::size_t>(size), begin, input.name);
-      ids_.clear();
-      tokenizer_.encode({chunk_.data(), static_cast<std::size_t>(size)}, ids_);
-      out.append(ids_);
-      begin += size;
-      done_ += size;
-      progress_.maybe(done_, total_);
-    }
-  }
-  void end_document(ShardSeries& out) {
-    const std::int32_t end = tokenizer_.end_of_text();
-    if (end >= 0) out.append({&end, 1});
-  }
-
- private:
-  const Tokenizer& tokenizer_;
-  std::int64_t total_;
-  Progress& progress_;
-  std::vector<char> chunk_;
-  std::vector<std::int32_t> ids_;
   std::int64_t done_ = 0;
+  std::int64_t total_ = -1;
 };
 
 void spool_pipes(std::vector<TextInput>& inputs, const Staging& staging, Progress& progress) {
   for (std::size_t i = 0; i < inputs.size(); ++i) {
-    if (inputs[i].bytes >= 0) continue;
+    if (inputs[i].stored >= 0) continue;
     spool(inputs[i], staging.path(fmt::format("spooled_{}", i)),
-          [&](std::int64_t copied) { progress.maybe(copied, /*total=*/-1); });
+          [&](std::int64_t copied) { progress.spooled(copied); });
   }
 }
 
-void encode_all(ShardSeries& train, ShardSeries& val, Encoder& encoder,
-                const std::vector<TextInput>& inputs, double val_fraction) {
-  if (inputs.size() == 1) {
-    const TextInput& only = inputs.front();
-    const std::int64_t cut = tail_begin(only, val_fraction);
-    encoder.encode(train, only, 0, cut);
-    encoder.encode(val, only, cut, only.bytes);
-    encoder.end_document(cut < only.bytes ? val : train);
-    return;
+bool needs_measure(const TextInput& input) {
+  return input.format == TextFormat::kText && input.bytes < 0;
+}
+
+std::int64_t bytes_to_read(const std::vector<TextInput>& inputs, int passes) {
+  std::int64_t bytes = 0;
+  for (const TextInput& input : inputs) {
+    bytes += input.stored * (passes + (needs_measure(input) ? 1 : 0));
   }
-  const std::vector<bool> held_out = choose_validation(inputs, val_fraction);
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    ShardSeries& out = held_out[i] ? val : train;
-    encoder.encode(out, inputs[i], 0, inputs[i].bytes);
-    encoder.end_document(out);
+  return bytes;
+}
+
+void measure_texts(std::vector<TextInput>& inputs, Progress& progress) {
+  for (TextInput& input : inputs) {
+    if (!needs_measure(input)) continue;
+    std::int64_t before = 0;
+    measure(input, [&](std::int64_t read) { progress.add(read - std::exchange(before, read)); });
   }
 }
+
+// One pass over the corpus: `work` runs on the threads, `use` here, in order.
+class Pass {
+ public:
+  using Work = std::function<EncodedPiece(CorpusJob&)>;
+  using Use = std::function<void(const EncodedPiece&)>;
+  Pass(const std::vector<TextInput>& inputs, Progress& progress, int threads, Work work, Use use)
+      : inputs_(inputs),
+        progress_(progress),
+        most_jobs_(2 * static_cast<std::size_t>(threads)),
+        use_(std::move(use)),
+        documents_(inputs.size(), 0),
+        pool_(threads, std::move(work)) {}
+
+  void run(CorpusReader& reader) {
+    CorpusJob job;
+    while (next(reader, job)) {
+      const std::size_t weight = job.piece.bytes.size();
+      while (pool_.size() > most_jobs_ || pool_.weight() + weight > kLargestPiece) {
+        if (pool_.size() == 0) break;
+        take();
+      }
+      pool_.give(std::move(job), weight);
+    }
+    take_all();
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      if (documents_[i] > 0) continue;
+      fail(ExitCode::kData, "{}: no document in it: every line is blank or its text is empty",
+           inputs_[i].name);
+    }
+  }
+
+ private:
+  // What is wrong earlier in the corpus is reported first, at any number of threads.
+  bool next(CorpusReader& reader, CorpusJob& job) {
+    try {
+      return reader.next(job);
+    } catch (const UserError&) {
+      take_all();
+      throw;
+    }
+  }
+  void take_all() {
+    while (pool_.size() > 0) take();
+  }
+  void take() {
+    const EncodedPiece piece = pool_.take();
+    documents_[piece.input] += piece.documents;
+    use_(piece);
+    progress_.add(piece.stored);
+  }
+
+  const std::vector<TextInput>& inputs_;
+  Progress& progress_;
+  std::size_t most_jobs_;
+  Use use_;
+  std::vector<std::int64_t> documents_;  // by input
+  OrderedPool<CorpusJob, EncodedPiece> pool_;
+};
 
 void save_tokenizer(const Staging& staging, const Tokenizer& tokenizer) {
   const std::string directory = staging.path(kTokenizerDirectory);
@@ -160,42 +178,101 @@ void save_tokenizer(const Staging& staging, const Tokenizer& tokenizer) {
   sync_directory(directory);
 }
 
+// The steps of one run, over what they share.
+class Preparation {
+ public:
+  Preparation(const PrepareOptions& options, int threads, std::vector<TextInput> inputs)
+      : options_(options),
+        threads_(threads),
+        progress_(options),
+        inputs_(std::move(inputs)),
+        staging_(options.out, options.overwrite) {}
+
+  PrepareResult run(PrepareTokenizer source) {
+    spool_pipes(inputs_, staging_, progress_);
+    progress_.begin(bytes_to_read(inputs_, source.trainer ? 2 : 1));
+    measure_texts(inputs_, progress_);
+    split_ = choose_split(inputs_, options_.val_fraction, options_.text_field,
+                          [&](std::int64_t) { progress_.poll(); });
+    if (source.trainer) source.tokenizer = train(*source.trainer);
+    return encode(*source.tokenizer);
+  }
+
+ private:
+  std::unique_ptr<Tokenizer> train(BpeTrainer& trainer) {
+    const DocumentEncoder documents(inputs_, split_, options_.text_field);
+    CorpusReader reader(inputs_, split_,
+                        [&](std::string_view text) { return trainer.safe_cut(text); });
+    Pass pass(
+        inputs_, progress_, threads_,
+        [&](CorpusJob& job) {
+          return documents.visit(job, [&](std::string_view text) { trainer.add(text); });
+        },
+        [](const EncodedPiece&) {});
+    pass.run(reader);
+    const std::string model = trainer.finish([&](std::int64_t, std::int64_t) { progress_.poll(); });
+    return parse_tokenizer(model, trainer.config_text(), options_.tokenizer);
+  }
+
+  PrepareResult encode(const Tokenizer& tokenizer) {
+    const int bytes_per_token = tokenizer.vocab_size() <= kMaxUint16Vocab ? 2 : 4;
+    ShardSeries train(staging_, "train", bytes_per_token, options_.shard_tokens);
+    ShardSeries val(staging_, "val", bytes_per_token, options_.shard_tokens);
+    PrepareResult result;
+    result.vocab = tokenizer.vocab_size();
+    const DocumentEncoder documents(inputs_, split_, options_.text_field);
+    CorpusReader reader(inputs_, split_,
+                        [&](std::string_view text) { return tokenizer.safe_cut(text); });
+    Pass pass(
+        inputs_, progress_, threads_,
+        [&](CorpusJob& job) { return documents.encode(job, tokenizer); },
+        [&](const EncodedPiece& piece) {
+          train.append(piece.train);
+          val.append(piece.val);
+          result.documents += piece.documents;
+          result.empty_documents += piece.empty_documents;
+          result.bytes += piece.bytes;
+        });
+    pass.run(reader);
+    train.finish();
+    val.finish();
+    save_tokenizer(staging_, tokenizer);
+    progress_.finish();
+    publish(result, train, val);
+    return result;
+  }
+
+  void publish(PrepareResult& result, const ShardSeries& train, const ShardSeries& val) {
+    std::vector<std::string> names;
+    for (const ShardSeries* series : {&train, &val}) {
+      for (const std::string& name : series->names()) names.push_back(name);
+      for (const std::string& name : series->shard_names()) {
+        result.shards.push_back((std::filesystem::path(options_.out) / name).string());
+      }
+    }
+    names.emplace_back(kTokenizerDirectory);
+    staging_.publish(names);
+    result.train_tokens = train.tokens();
+    result.val_tokens = val.tokens();
+    result.masked_tokens = train.masked() + val.masked();
+  }
+
+  const PrepareOptions& options_;
+  int threads_;
+  Progress progress_;
+  std::vector<TextInput> inputs_;
+  Staging staging_;
+  Split split_;
+};
+
 }  // namespace
 
 PrepareResult prepare(const PrepareOptions& options) {
   check_options(options);
-  const auto tokenizer = open_tokenizer(options.tokenizer);
-  std::vector<TextInput> inputs = find_inputs(options.inputs);
-  Staging staging(options.out, options.overwrite);
-  Progress progress(options);
-  spool_pipes(inputs, staging, progress);
-
-  PrepareResult result;
-  result.documents = static_cast<std::int64_t>(inputs.size());
-  for (const TextInput& input : inputs) result.bytes += input.bytes;
-  result.vocab = tokenizer->vocab_size();
-
-  const int bytes_per_token = result.vocab <= kMaxUint16Vocab ? 2 : 4;
-  ShardSeries train(staging, "train", bytes_per_token, options.shard_tokens);
-  ShardSeries val(staging, "val", bytes_per_token, options.shard_tokens);
-  progress.now(0, result.bytes);
-  Encoder encoder(*tokenizer, result.bytes, progress);
-  encode_all(train, val, encoder, inputs, options.val_fraction);
-  train.finish();
-  val.finish();
-  save_tokenizer(staging, *tokenizer);
-  progress.now(result.bytes, result.bytes);
-
-  std::vector<std::string> names = train.names();
-  names.insert(names.end(), val.names().begin(), val.names().end());
-  for (const std::string& name : names) {
-    result.shards.push_back((std::filesystem::path(options.out) / name).string());
-  }
-  names.emplace_back(kTokenizerDirectory);
-  staging.publish(names);
-  result.train_tokens = train.tokens();
-  result.val_tokens = val.tokens();
-  return result;
+  const int threads = threads_of(options);
+  PrepareTokenizer source = open_prepare_tokenizer(options, threads);
+  Preparation preparation(options, threads, find_inputs(options.inputs));
+  return preparation.run(std::move(source));
 }
 
 }  // namespace lockstep

@@ -1,5 +1,6 @@
-// Text files to token shards, for `lockstep prepare`: streams files larger than memory, holds out
-// whole documents by hash (the tail of the only one), publishes each shard complete or not at all.
+// Text to token shards, for `lockstep prepare`: streams files larger than memory through encoder
+// threads, holds out whole documents by hash (the tail of the only one), publishes each shard
+// complete or not at all. What is written does not depend on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -10,27 +11,35 @@
 namespace lockstep {
 
 struct PrepareOptions {
-  std::vector<std::string> inputs;  // .txt files, or "-" for standard input
+  std::vector<std::string> inputs;  // texts, .jsonl, .gz or .zst of them, "-" for standard input
   std::string out;
-  std::string tokenizer = "byte";
+  std::string tokenizer = "byte";  // or what open_tokenizer() takes, or "bpe:N" to train one
+  std::string pre_tokenizer;       // of "bpe:N"; "": gpt2
+  std::string eos_token;           // "": what the tokenizer's files say
+  std::string text_field = "text";
+  int threads = 0;  // that encode; 0: one per core
   double val_fraction = 0.1;
   std::int64_t shard_tokens = 100'000'000;
   bool overwrite = false;
-  // Called about ten times a second with bytes done and bytes in all (-1 if not known).
+  // Called about ten times a second, on the calling thread, with the bytes of the files that are
+  // done and those in all (-1 if not known; more than their size where they are read twice).
   std::function<void(std::int64_t done, std::int64_t total)> on_progress;
 };
 
 struct PrepareResult {
   std::int64_t documents = 0;
-  std::int64_t bytes = 0;
+  std::int64_t empty_documents = 0;  // left out
+  std::int64_t bytes = 0;            // of text
   std::int64_t train_tokens = 0;
   std::int64_t val_tokens = 0;
+  std::int64_t masked_tokens = 0;  // of prompts, on both sides
   std::int64_t vocab = 0;
   std::vector<std::string> shards;  // written, in order
 };
 
-// Throws UserError: kUsage (bad option, output exists without overwrite), kData (missing, empty or
-// unreadable text), kIo (disk). On any error nothing new stays under the final names.
+// Throws UserError: kUsage (bad option, output exists without overwrite), kData (missing, empty,
+// damaged or unreadable text, FILE:LINE for lines), kIo (disk). On any error nothing new stays
+// under the final names.
 PrepareResult prepare(const PrepareOptions& options);
 
 }  // namespace lockstep

@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 
+#include <algorithm>
 #include <cctype>
 #include <cstring>
 #include <filesystem>
@@ -15,10 +16,24 @@ struct Format {
   const char* name;
   std::int32_t magic;
   std::int32_t version;
+  TokenType type;
   int bytes_per_token;
 };
-constexpr std::array<Format, 2> kFormats = {
-    {{"llm.c uint16", 20240520, 1, 2}, {"llm.c uint32", 20240801, 7, 4}}};
+constexpr std::array<Format, 2> kFormats = {{{"llm.c uint16", 20240520, 1, TokenType::kUint16, 2},
+                                             {"llm.c uint32", 20240801, 7, TokenType::kUint32, 4}}};
+
+struct TypeFacts {
+  const char* name;
+  int bytes;
+};
+constexpr std::array<TypeFacts, 8> kTypes = {{{"none", 0},  // by TokenType
+                                              {"uint8", 1},
+                                              {"int8", 1},
+                                              {"uint16", 2},
+                                              {"int16", 2},
+                                              {"uint32", 4},
+                                              {"int32", 4},
+                                              {"int64", 8}}};
 
 bool looks_like_text(std::string_view bytes) {
   for (const char c : bytes) {
@@ -36,7 +51,7 @@ bool looks_like_text(std::string_view bytes) {
   }
   fail(ExitCode::kData,
        "{}: not a token shard: it starts with the number {}, not with {} (uint16 tokens) or {} "
-       "(uint32 tokens); make shards with `lockstep prepare`",
+       "(uint32 tokens), and has no Megatron .idx beside it; make shards with `lockstep prepare`",
        path, header[0], kFormats[0].magic, kFormats[1].magic);
 }
 
@@ -67,6 +82,14 @@ std::int64_t count_from_size(const Format& format, std::int64_t payload, const s
 
 }  // namespace
 
+int bytes_of(TokenType type) { return kTypes[static_cast<std::size_t>(type)].bytes; }
+const char* name_of(TokenType type) { return kTypes[static_cast<std::size_t>(type)].name; }
+
+bool is_shard_header(const ShardHeader& header) {
+  return std::any_of(kFormats.begin(), kFormats.end(),
+                     [&](const Format& format) { return header[0] == format.magic; });
+}
+
 ShardHeader make_shard_header(int bytes_per_token, std::int64_t tokens) {
   ShardHeader header{};
   for (const Format& format : kFormats) {
@@ -89,7 +112,8 @@ ShardLayout parse_shard_header(const ShardHeader& header, std::int64_t file_byte
          count);
   }
   if (count == -1) {
-    return {format.name, format.bytes_per_token, count_from_size(format, payload, path)};
+    return {format.name, format.type, format.bytes_per_token,
+            count_from_size(format, payload, path)};
   }
   const std::int64_t expected = count * format.bytes_per_token;
   if (payload != expected) {
@@ -100,7 +124,7 @@ ShardLayout parse_shard_header(const ShardHeader& header, std::int64_t file_byte
         path, payload < expected ? "truncated" : "trailing bytes", count,
         expected + kShardHeaderBytes, file_bytes);
   }
-  return {format.name, format.bytes_per_token, count};
+  return {format.name, format.type, format.bytes_per_token, count};
 }
 
 std::string mask_path(const std::string& path) {

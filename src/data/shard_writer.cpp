@@ -7,10 +7,13 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <vector>
 
 namespace lockstep {
 namespace {
+
+constexpr std::int64_t kMaskChunk = std::int64_t{1} << 20;
 
 // A file under a temporary name; removed unless published.
 class PendingFile {
@@ -50,9 +53,9 @@ void narrow(std::vector<char>& bytes, std::span<const std::int32_t> tokens) {
 }  // namespace
 
 struct ShardWriter::State {
-  State(const std::string& path, int bytes, bool with_mask) : bytes_per_token(bytes), file(path) {
-    if (with_mask) mask = std::make_unique<PendingFile>(mask_path(path));
-  }
+  State(const std::string& shard_path, int bytes)
+      : path(shard_path), bytes_per_token(bytes), file(shard_path) {}
+  std::string path;
   int bytes_per_token;
   std::int64_t tokens = 0;
   PendingFile file;
@@ -61,9 +64,10 @@ struct ShardWriter::State {
 };
 
 ShardWriter::ShardWriter(std::string path, int bytes_per_token, bool with_mask)
-    : state_(std::make_unique<State>(path, bytes_per_token, with_mask)) {
+    : state_(std::make_unique<State>(path, bytes_per_token)) {
   const ShardHeader unfinished{};
   state_->file.write(unfinished.data(), sizeof unfinished);
+  if (with_mask) begin_mask();
 }
 ShardWriter::~ShardWriter() = default;
 
@@ -83,6 +87,17 @@ void ShardWriter::append(std::span<const std::int32_t> tokens, std::span<const s
   if (state_->mask) state_->mask->write(mask.data(), mask.size());
   state_->tokens += static_cast<std::int64_t>(tokens.size());
 }
+
+void ShardWriter::begin_mask() {
+  CHECK(!state_->mask);
+  state_->mask = std::make_unique<PendingFile>(mask_path(state_->path));
+  const std::vector<std::uint8_t> ones(kMaskChunk, 1);
+  for (std::int64_t left = state_->tokens; left > 0; left -= kMaskChunk) {
+    state_->mask->write(ones.data(), static_cast<std::size_t>(std::min(left, kMaskChunk)));
+  }
+}
+
+bool ShardWriter::has_mask() const { return state_->mask != nullptr; }
 
 std::int64_t ShardWriter::tokens() const { return state_->tokens; }
 

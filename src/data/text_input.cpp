@@ -1,5 +1,4 @@
-// Opening, spooling and splitting. A document is hashed by size and first 64 KiB, so the split does
-// not depend on where files lie or how they are called.
+// Naming, spooling, measuring and splitting of inputs.
 #include "data/text_input.h"
 
 #include "core/error.h"
@@ -18,46 +17,118 @@
 namespace lockstep {
 namespace {
 
-constexpr std::int64_t kHashedBytes = std::int64_t{64} << 10;
-constexpr std::size_t kSpoolChunk = std::size_t{1} << 20;
-constexpr std::array<const char*, 9> kNotText = {".jsonl", ".json", ".gz",  ".zst",    ".bz2",
-                                                 ".xz",    ".zip",  ".bin", ".parquet"};
+namespace fs = std::filesystem;
+
+constexpr std::size_t kChunk = std::size_t{1} << 20;
+constexpr std::int64_t kCharacterBytes = 4;  // of the longest UTF-8 character
+constexpr std::array<const char*, 9> kNotText = {".json", ".bz2", ".xz",  ".zip",    ".7z",
+                                                 ".tar",  ".tgz", ".bin", ".parquet"};
 
 [[noreturn]] void fail_empty(const std::string& name) {
   fail(ExitCode::kData, "{}: empty; there is no text to prepare", name);
 }
 
-TextInput find_input(const std::string& name) {
-  if (name == "-") {
-    Fd copy(::dup(STDIN_FILENO));
-    if (copy.get() >= 0) return {"standard input", "", -1, std::move(copy)};
-    fail(ExitCode::kData, "standard input: cannot read: {}", errno_text(errno));
+// Sets format and compression from the name; false if it does not tell.
+bool read_name(TextInput& input) {
+  fs::path path(input.name);
+  bool told = true;
+  if (path.extension() == ".gz") {
+    input.compression = Compression::kGzip;
+  } else if (path.extension() == ".zst") {
+    input.compression = Compression::kZstd;
+  } else {
+    told = false;
   }
-  const std::string extension = std::filesystem::path(name).extension().string();
+  if (told) path.replace_extension();
+  const std::string extension = path.extension().string();
   if (std::find(kNotText.begin(), kNotText.end(), extension) != kNotText.end()) {
-    fail(ExitCode::kUsage, "{}: {} files are not read; give plain text, or pipe it in as '-'", name,
-         extension);
+    fail(ExitCode::kUsage,
+         "{}: {} files are not read; give plain text or .jsonl (also .gz or .zst of them), or pipe "
+         "it in as '-'",
+         input.name, extension);
   }
-  OpenFile file = open_for_read(name, "a text file");
-  if (file.bytes < 0) return {name, "", -1, std::move(file.fd)};
-  if (file.bytes == 0) fail_empty(name);
-  return {name, name, file.bytes, {}};
+  input.format = extension == ".jsonl" ? TextFormat::kLines : TextFormat::kText;
+  return told || extension == ".jsonl" || extension == ".txt";
 }
 
-std::uint64_t content_hash(const TextInput& input) {
-  const OpenFile file = open_for_read(input.path, "a text file");
-  std::vector<char> head(static_cast<std::size_t>(std::min(input.bytes, kHashedBytes)));
-  read_at(file.fd, head.data(), head.size(), 0, input.name);
-  Hash128 hash;
-  hash.add(input.bytes);
-  hash.add(std::string_view(head.data(), head.size()));
-  return hash.low();
+TextInput find_input(const std::string& name) {
+  TextInput input;
+  input.name = name;
+  if (name == "-") {
+    input.name = "standard input";
+    input.format = TextFormat::kUndecided;
+    input.pipe = Fd(::dup(STDIN_FILENO));
+    if (input.pipe.get() >= 0) return input;
+    fail(ExitCode::kData, "standard input: cannot read: {}", errno_text(errno));
+  }
+  const bool told = read_name(input);
+  OpenFile file = open_for_read(name, "a text file");
+  if (file.bytes == 0) fail_empty(name);
+  if (file.bytes < 0) {
+    if (!told) input.format = TextFormat::kUndecided;
+    input.pipe = std::move(file.fd);
+    return input;
+  }
+  input.path = name;
+  input.stored = file.bytes;
+  const bool plain_text =
+      input.format == TextFormat::kText && input.compression == Compression::kNone;
+  if (plain_text) input.bytes = file.bytes;
+  return input;
+}
+
+std::string head_of(const TextInput& input, std::size_t size) {
+  const auto source = open_bytes(input.path, input.name, input.compression);
+  std::string head(size, '\0');
+  std::size_t have = 0;
+  while (have < size) {
+    const std::size_t got = source->read(head.data() + have, size - have);
+    if (got == 0) break;
+    have += got;
+  }
+  head.resize(have);
+  return head;
+}
+
+// Compression by magic, then JSON lines by the first byte of what is inside.
+void decide_format(TextInput& input) {
+  input.compression = compression_of(head_of(input, /*size=*/4));
+  input.format =
+      head_of(input, /*size=*/1).starts_with('{') ? TextFormat::kLines : TextFormat::kText;
+}
+
+// The cut of `bytes` of text, moved back to where the character at it begins. `around` holds the
+// text from first_around on, as far as the cut.
+struct Tail {
+  std::int64_t cut = 0;
+  std::int64_t around = 0;  // first byte that align() looks at
+};
+
+Tail tail_of(std::int64_t bytes, double fraction) {
+  const double kept = std::floor(static_cast<double>(bytes) * (1 - fraction));
+  const auto cut = std::clamp<std::int64_t>(static_cast<std::int64_t>(kept), 1, bytes - 1);
+  return {cut, std::max<std::int64_t>(cut - kCharacterBytes, 0) + 1};
+}
+
+// `text` holds the bytes from tail.around to tail.cut.
+std::int64_t align(const Tail& tail, std::string_view text) {
+  for (std::int64_t at = tail.cut; at >= tail.around; --at) {
+    const auto byte = static_cast<unsigned char>(text[static_cast<std::size_t>(at - tail.around)]);
+    if ((byte & 0xc0u) != 0x80u) return at;  // no continuation byte: a character begins here
+  }
+  return tail.cut;  // no UTF-8
+}
+
+[[noreturn]] void fail_changed(const TextInput& text) {
+  fail(ExitCode::kData, "{}: changed while being read; leave it alone and run again", text.name);
 }
 
 }  // namespace
 
 std::vector<TextInput> find_inputs(const std::vector<std::string>& names) {
-  if (names.empty()) fail(ExitCode::kUsage, "no text given; name .txt files, or - for stdin");
+  if (names.empty()) {
+    fail(ExitCode::kUsage, "no text given; name .txt or .jsonl files, or - for stdin");
+  }
   if (std::count(names.begin(), names.end(), "-") > 1) {
     fail(ExitCode::kUsage, "'-' (standard input) is given more than once");
   }
@@ -66,10 +137,9 @@ std::vector<TextInput> find_inputs(const std::vector<std::string>& names) {
   return inputs;
 }
 
-void spool(TextInput& input, const std::string& path,
-           const std::function<void(std::int64_t copied)>& on_bytes) {
+void spool(TextInput& input, const std::string& path, const OnBytes& on_bytes) {
   const Fd copy = create_file(path);
-  std::vector<char> chunk(kSpoolChunk);
+  std::vector<char> chunk(kChunk);
   std::int64_t bytes = 0;
   while (true) {
     const std::size_t got = read_some(input.pipe, chunk.data(), chunk.size(), input.name);
@@ -81,49 +151,88 @@ void spool(TextInput& input, const std::string& path,
   if (bytes == 0) fail_empty(input.name);
   input.pipe = Fd();
   input.path = path;
+  input.stored = bytes;
+  if (input.format == TextFormat::kUndecided) decide_format(input);
+  if (input.format == TextFormat::kText && input.compression == Compression::kNone) {
+    input.bytes = bytes;
+  }
+}
+
+void measure(TextInput& input, const OnBytes& on_bytes) {
+  const auto source = open_bytes(input.path, input.name, input.compression);
+  std::vector<char> chunk(kChunk);
+  std::int64_t bytes = 0;
+  while (const std::size_t got = source->read(chunk.data(), chunk.size())) {
+    bytes += static_cast<std::int64_t>(got);
+    on_bytes(source->position());
+  }
+  if (bytes == 0) fail_empty(input.name);
   input.bytes = bytes;
 }
 
-std::vector<bool> choose_validation(const std::vector<TextInput>& inputs, double fraction) {
-  std::vector<bool> chosen(inputs.size(), false);
-  if (inputs.size() < 2 || fraction <= 0.0) return chosen;
+std::uint64_t document_hash(std::string_view head, std::int64_t bytes) {
+  Hash128 hash;
+  hash.add(bytes);
+  hash.add(head.substr(0, static_cast<std::size_t>(kHashedBytes)));
+  return hash.low();
+}
+
+std::uint64_t document_hash(const TextInput& text) {
+  const std::int64_t size = std::min(text.bytes, kHashedBytes);
+  return document_hash(head_of(text, static_cast<std::size_t>(size)), text.bytes);
+}
+
+std::vector<bool> choose_validation(const std::vector<TextInput>& texts, double fraction) {
+  std::vector<bool> chosen(texts.size(), false);
+  if (texts.size() < 2 || fraction <= 0.0) return chosen;
   std::vector<std::uint64_t> hashes;
-  for (const TextInput& input : inputs) hashes.push_back(content_hash(input));
-  std::vector<std::size_t> order(inputs.size());
+  for (const TextInput& text : texts) hashes.push_back(document_hash(text));
+  std::vector<std::size_t> order(texts.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(),
                    [&](std::size_t a, std::size_t b) { return hashes[a] < hashes[b]; });
 
   double total = 0.0;
-  for (const TextInput& input : inputs) total += static_cast<double>(input.bytes);
+  for (const TextInput& text : texts) total += static_cast<double>(text.bytes);
   double missing = total * fraction;  // bytes that validation still lacks
   std::size_t count = 0;
   for (const std::size_t i : order) {
-    const auto bytes = static_cast<double>(inputs[i].bytes);
-    if (std::abs(missing - bytes) >= missing || count + 1 == inputs.size()) continue;
+    const auto bytes = static_cast<double>(texts[i].bytes);
+    if (std::abs(missing - bytes) >= missing || count + 1 == texts.size()) continue;
     chosen[i] = true;
     missing -= bytes;
     ++count;
   }
   if (count == 0) {  // all are longer than twice the wish: the shortest comes nearest
     chosen[*std::min_element(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-      return inputs[a].bytes < inputs[b].bytes;
+      return texts[a].bytes < texts[b].bytes;
     })] = true;
   }
   return chosen;
 }
 
-std::int64_t tail_begin(const TextInput& input, double fraction) {
-  if (fraction <= 0.0 || input.bytes < 2) return input.bytes;
-  const double kept = std::floor(static_cast<double>(input.bytes) * (1 - fraction));
-  const auto cut = std::clamp<std::int64_t>(static_cast<std::int64_t>(kept), 1, input.bytes - 1);
-  const OpenFile file = open_for_read(input.path, "a text file");
-  for (std::int64_t at = cut; at > std::max<std::int64_t>(cut - 4, 0); --at) {
-    unsigned char byte = 0;
-    read_at(file.fd, &byte, 1, at, input.name);
-    if ((byte & 0xc0u) != 0x80u) return at;  // no continuation byte: a character begins here
+std::int64_t tail_begin(const TextInput& text, double fraction, const OnBytes& on_bytes) {
+  if (fraction <= 0.0 || text.bytes < 2) return text.bytes;
+  const Tail tail = tail_of(text.bytes, fraction);
+  std::string around(static_cast<std::size_t>(tail.cut - tail.around) + 1, '\0');
+  if (text.compression == Compression::kNone) {
+    const OpenFile file = open_for_read(text.path, "a text file");
+    read_at(file.fd, around.data(), around.size(), tail.around, text.name);
+    return align(tail, around);
   }
-  return cut;  // no UTF-8
+  const auto source = open_bytes(text.path, text.name, text.compression);
+  if (!skip_bytes(*source, tail.around, on_bytes)) fail_changed(text);
+  for (char& byte : around) {
+    if (source->read(&byte, 1) == 0) fail_changed(text);
+  }
+  return align(tail, around);
+}
+
+std::int64_t tail_begin(std::string_view text, double fraction) {
+  const auto bytes = static_cast<std::int64_t>(text.size());
+  if (fraction <= 0.0 || bytes < 2) return bytes;
+  const Tail tail = tail_of(bytes, fraction);
+  return align(tail, text.substr(static_cast<std::size_t>(tail.around)));
 }
 
 }  // namespace lockstep

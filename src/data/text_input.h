@@ -1,40 +1,67 @@
-// The texts that prepare reads: files as they stand; standard input and pipes, whose length is not
-// known, are first copied to a file, because the split needs lengths.
+// What prepare reads: which files there are, how they are stored (text or JSON lines, compressed or
+// not) and which documents go to validation. Standard input and pipes are first copied to a file,
+// because the split needs lengths.
 #pragma once
 
+#include "data/byte_source.h"
 #include "data/file.h"
 
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace lockstep {
 
-// One document. Files are opened only while they are read: a corpus may have more of them than a
-// process may hold open.
+enum class TextFormat {
+  kText,      // one document
+  kLines,     // JSON Lines: one document per line
+  kUndecided  // a pipe whose name does not tell, until spool()
+};
+
+// One file. It is opened only while it is read: a corpus may have more of them than a process may
+// hold open.
 struct TextInput {
-  std::string name;         // for messages
-  std::string path;         // "" for a pipe until spool()
-  std::int64_t bytes = -1;  // -1 for a pipe until spool()
+  std::string name;          // for messages
+  std::string path;          // "" for a pipe until spool()
+  std::int64_t stored = -1;  // size of the file; -1 for a pipe until spool()
+  std::int64_t bytes = -1;   // of text; -1 for a pipe until spool(), for compressed text until
+                             // measure(), always for lines
+  TextFormat format = TextFormat::kText;
+  Compression compression = Compression::kNone;
   Fd pipe;
 };
 
-// Looks at every input ("-" is standard input). Throws UserError: kData (missing, empty,
-// unreadable, a directory), kUsage (a format that is no plain text, standard input twice).
+// Called while bytes are copied or decompressed, with how many of the file so far; may throw.
+using OnBytes = std::function<void(std::int64_t bytes)>;
+
+// Looks at every input ("-" is standard input). Names decide: .jsonl is lines, .gz and .zst around
+// either are compressed, anything else is text. Throws UserError: kData (missing, empty,
+// unreadable, a directory), kUsage (a format that is not read, standard input twice).
 std::vector<TextInput> find_inputs(const std::vector<std::string>& names);
 
-// Copies a pipe to `path` and reads from there on. Throws UserError(kData) if nothing came.
-void spool(TextInput& input, const std::string& path,
-           const std::function<void(std::int64_t copied)>& on_bytes);
+// Copies a pipe to `path` and reads from there on. Where the name does not tell, the content does:
+// compressed data by their magic, lines if the first byte is '{'. Throws UserError(kData) if
+// nothing came.
+void spool(TextInput& input, const std::string& path, const OnBytes& on_bytes);
 
-// Indices of the documents that go to validation: whole ones, in the order of a hash of their
-// content, as long as each brings their bytes nearer to fraction * all. With two or more documents
-// and a fraction above 0 each side gets at least one.
-std::vector<bool> choose_validation(const std::vector<TextInput>& inputs, double fraction);
+// Finds out how much text a compressed file holds. Throws UserError(kData) if there is none.
+void measure(TextInput& input, const OnBytes& on_bytes);
+
+// What documents are told apart by: size and first 64 KiB, so that neither paths nor storage count.
+std::uint64_t document_hash(std::string_view head, std::int64_t bytes);
+std::uint64_t document_hash(const TextInput& text);
+inline constexpr std::int64_t kHashedBytes = std::int64_t{64} << 10;
+
+// Indices of the texts that go to validation: whole ones, in the order of their hash, as long as
+// each brings their bytes nearer to fraction * all. With two or more and a fraction above 0 each
+// side gets at least one.
+std::vector<bool> choose_validation(const std::vector<TextInput>& texts, double fraction);
 
 // Where the only document is cut: the first byte of its validation tail, never inside a UTF-8
 // character. Equal to the size if nothing is held out.
-std::int64_t tail_begin(const TextInput& input, double fraction);
+std::int64_t tail_begin(const TextInput& text, double fraction, const OnBytes& on_bytes = {});
+std::int64_t tail_begin(std::string_view text, double fraction);
 
 }  // namespace lockstep

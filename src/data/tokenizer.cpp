@@ -1,13 +1,17 @@
-// The byte tokenizer, and the directory that remembers which tokenizer made a corpus: meta.json
-// with type and vocab, beside whatever files that type needs.
+// Finds out what a tokenizer is made of: a name, a file, a directory, or a table of tokens.
 #include "data/tokenizer.h"
 
 #include "core/error.h"
+#include "data/bpe_file.h"
+#include "data/bpe_tokenizer.h"
+#include "data/byte_tokenizer.h"
 #include "data/file.h"
+#include "data/json_checks.h"
+#include "data/pre_tokenizer.h"
 #include "data/prepared.h"
+#include "data/utf8.h"
 
-#include <nlohmann/json.hpp>
-
+#include <algorithm>
 #include <array>
 #include <filesystem>
 
@@ -15,116 +19,124 @@ namespace lockstep {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
-constexpr const char* kMetaFile = "meta.json";
-constexpr std::int64_t kMetaLimit = 1 << 20;
+constexpr const char* kTokenizerFile = "tokenizer.json";
+constexpr std::int64_t kTokenizerLimit = std::int64_t{256} << 20;
+constexpr std::int64_t kConfigLimit = 16 << 20;
 constexpr std::array<std::string_view, 1> kKinds = {"byte"};
 
-void write_meta(const std::string& directory, std::string_view type, std::int64_t vocab) {
-  const std::string path = (fs::path(directory) / kMetaFile).string();
-  const json meta = {{"type", type}, {"vocab", vocab}};
-  const std::string text = meta.dump(2) + "\n";
-  const Fd fd = create_file(path);
-  write_all(fd, text.data(), text.size(), path);
-  sync_file(fd, path);
-}
-
-class ByteTokenizer : public Tokenizer {
- public:
-  static constexpr std::int64_t kVocab = 256;
-
-  std::string_view name() const override { return "byte"; }
-  std::int64_t vocab_size() const override { return kVocab; }
-  void encode(std::string_view text, std::vector<std::int32_t>& ids) const override {
-    const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
-    ids.insert(ids.end(), bytes, bytes + text.size());
-  }
-  std::string decode(const std::vector<std::int32_t>& ids) const override {
-    std::string text;
-    for (const std::int32_t id : ids) {
-      if (id >= 0 && id < kVocab) {
-        text += static_cast<char>(id);
-      } else {
-        text += "\xef\xbf\xbd";  // U+FFFD: a model with a larger vocabulary may sample such an id
-      }
-    }
-    return text;
-  }
-  std::size_t safe_cut(std::string_view text) const override { return text.size(); }
-  std::int32_t end_of_text() const override { return -1; }
-  const TokenTable& table() const override { return table_; }
-  void save(const std::string& directory) const override {
-    write_meta(directory, name(), vocab_size());
-  }
-  void save_hugging_face(const std::string& directory) const override { save(directory); }
-
- private:
-  TokenTable table_;
-};
-
-json read_meta(const std::string& path) {
-  const OpenFile file = open_for_read(path, "a tokenizer's meta.json");
-  if (file.bytes < 0 || file.bytes > kMetaLimit) {
-    fail(ExitCode::kData, "{}: {} bytes; no tokenizer's meta.json", path, file.bytes);
+std::string read_text(const fs::path& path, std::int64_t limit) {
+  const OpenFile file = open_for_read(path.string(), "a tokenizer");
+  if (file.bytes < 0 || file.bytes > limit) {
+    fail(ExitCode::kData, "{}: {} bytes; no file of a tokenizer is that long or no file",
+         path.string(), file.bytes);
   }
   std::string text(static_cast<std::size_t>(file.bytes), '\0');
-  read_at(file.fd, text.data(), text.size(), 0, path);
-  json meta = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!meta.is_object() || !meta.contains("type") || !meta["type"].is_string() ||
-      !meta.contains("vocab") || !meta["vocab"].is_number_integer()) {
-    fail(ExitCode::kData,
-         "{}: not JSON with a string \"type\" and an integer \"vocab\"; "
-         "run `lockstep prepare` again",
-         path);
-  }
-  return meta;
+  read_at(file.fd, text.data(), text.size(), 0, path.string());
+  return text;
 }
 
-std::unique_ptr<Tokenizer> open_directory(const std::string& path) {
-  const json meta = read_meta(path);
-  const auto type = meta["type"].get<std::string>();
-  const auto vocab = meta["vocab"].get<std::int64_t>();
-  if (type != "byte") {
-    fail(ExitCode::kData, "{}: tokenizer type '{}' is not understood; known: byte", path, type);
+std::string read_if_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored) ? read_text(path, kConfigLimit) : "";
+}
+
+// tokenizer.json and what stands beside it.
+std::unique_ptr<Tokenizer> open_bpe(const fs::path& path, const std::string& eos_token) {
+  TokenizerTexts texts;
+  texts.tokenizer = read_text(path, kTokenizerLimit);
+  texts.config = read_if_there(path.parent_path() / "tokenizer_config.json");
+  texts.special_tokens = read_if_there(path.parent_path() / "special_tokens_map.json");
+  return std::make_unique<BpeTokenizer>(std::move(texts), path.string(), eos_token);
+}
+
+[[noreturn]] void fail_no_eos(const std::string& eos_token) {
+  fail(ExitCode::kUsage, "eos token '{}' is no token of the byte tokenizer, which has none",
+       shown(eos_token));
+}
+
+std::unique_ptr<Tokenizer> open_directory(const fs::path& path, const std::string& eos_token) {
+  std::error_code ignored;
+  for (const fs::path& place : {path, path / kTokenizerDirectory}) {
+    const fs::path file = place / kTokenizerFile;
+    if (fs::exists(file, ignored)) return open_bpe(file, eos_token);
+    const fs::path meta = place / kTokenizerMetaFile;
+    if (!fs::exists(meta, ignored)) continue;
+    auto tokenizer = open_byte_tokenizer(meta.string());
+    if (!eos_token.empty()) fail_no_eos(eos_token);
+    return tokenizer;
   }
-  if (vocab != ByteTokenizer::kVocab) {
-    fail(ExitCode::kData,
-         "{}: vocab {} of a byte tokenizer; it has {}: run `lockstep prepare` again", path, vocab,
-         ByteTokenizer::kVocab);
-  }
-  return std::make_unique<ByteTokenizer>();
+  fail(ExitCode::kData,
+       "{}: no tokenizer here (neither {} nor {}, also not in {}/); name another directory",
+       path.string(), kTokenizerFile, kTokenizerMetaFile, kTokenizerDirectory);
 }
 
 [[noreturn]] void fail_unknown(const std::string& spec) {
   const std::string near = nearest(spec, kKinds);
   fail(ExitCode::kUsage,
-       "unknown tokenizer '{}'{}; give byte, or the directory of a tokenizer or of `lockstep "
-       "prepare`",
+       "unknown tokenizer '{}'{}; give byte, a tokenizer.json, or the directory of a tokenizer or "
+       "of `lockstep prepare`",
        spec, near.empty() ? "" : "; did you mean '" + near + "'?");
+}
+
+void check_table(const TokenTable& table, const std::string& origin) {
+  const auto& names = pre_tokenizer_names();
+  if (std::find(names.begin(), names.end(), table.pre_tokenizer) == names.end()) {
+    fail(ExitCode::kData,
+         "{}: pre-tokenizer '{}' is not supported; known: gpt2, qwen2, llama3, "
+         "deepseek",
+         origin, shown(table.pre_tokenizer));
+  }
+  const auto check_text = [&](const std::string& text) {
+    if (valid_stretch(text, 0) == text.size()) return;
+    fail(ExitCode::kData, "{}: a token or merge is not UTF-8", origin);
+  };
+  for (const TokenTable::Entry& entry : table.entries) check_text(entry.text);
+  for (const auto& [left, right] : table.merges) {
+    check_text(left);
+    check_text(right);
+  }
+  check_text(table.chat_template);
+  const auto size = static_cast<std::int64_t>(table.entries.size());
+  for (const std::int32_t id : {table.bos, table.eos}) {
+    if (id < -1 || id >= size) {
+      fail(ExitCode::kData, "{}: id {} of a special token; there are {} tokens", origin, id, size);
+    }
+  }
 }
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> open_tokenizer(const std::string& spec, const std::string& /*eos*/) {
-  if (spec == "byte") return std::make_unique<ByteTokenizer>();
+std::unique_ptr<Tokenizer> open_tokenizer(const std::string& spec, const std::string& eos_token) {
+  if (spec == "byte") {
+    if (!eos_token.empty()) fail_no_eos(eos_token);
+    return make_byte_tokenizer();
+  }
   std::error_code ignored;
   const fs::path path(spec);
-  if (fs::is_directory(path, ignored)) {
-    for (const fs::path& meta : {path / kMetaFile, path / kTokenizerDirectory / kMetaFile}) {
-      if (fs::exists(meta, ignored)) return open_directory(meta.string());
-    }
-    fail(ExitCode::kData, "{}: no tokenizer here (neither {} nor {}/{}); name another directory",
-         spec, kMetaFile, kTokenizerDirectory, kMetaFile);
-  }
-  if (fs::exists(path, ignored)) {
-    fail(ExitCode::kData, "{}: not a tokenizer directory; give byte, or a directory with {}", spec,
-         kMetaFile);
-  }
-  if (spec.find('/') != std::string::npos) {
-    fail(ExitCode::kData, "{}: no such tokenizer directory", spec);
+  if (fs::is_directory(path, ignored)) return open_directory(path, eos_token);
+  if (fs::exists(path, ignored)) return open_bpe(path, eos_token);
+  if (spec.find('/') != std::string::npos || spec.ends_with(".json")) {
+    fail(ExitCode::kData, "{}: no such tokenizer; give the path of one", spec);
   }
   fail_unknown(spec);
+}
+
+std::unique_ptr<Tokenizer> parse_tokenizer(const std::string& tokenizer_json,
+                                           const std::string& tokenizer_config,
+                                           const std::string& origin) {
+  TokenizerTexts texts;
+  texts.tokenizer = tokenizer_json;
+  texts.config = tokenizer_config;
+  return std::make_unique<BpeTokenizer>(std::move(texts), origin, "");
+}
+
+std::unique_ptr<Tokenizer> make_tokenizer(const TokenTable& table, const std::string& origin) {
+  check_table(table, origin);
+  const std::string& name = table.pre_tokenizer;
+  const std::string text = compose_tokenizer(table, pre_tokenizer_json(name), normalizer_json(name),
+                                             /*ignore_merges=*/name == "llama3");
+  return parse_tokenizer(text, compose_config(table), origin);
 }
 
 }  // namespace lockstep

@@ -11,6 +11,8 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -24,10 +26,15 @@ using GgufValue =
 
 enum class GgufType : std::uint32_t { kF32 = 0, kF16 = 1, kQ8_0 = 8, kBF16 = 30 };
 std::string_view name_of(GgufType type);  // "F32", "F16", "Q8_0", "BF16"
+// Values that are encoded together: a row must be a whole number of them. 32 for Q8_0, else 1.
+std::int64_t gguf_block_values(GgufType type);
 // Bytes of a row of `cols` elements. Throws UserError(kData) if blocks do not divide it.
 std::int64_t gguf_row_bytes(GgufType type, std::int64_t cols);
 // Encodes `count` fp32 values (whole blocks) as `type`; Q8_0: fp16 scale max|x|/127 and 32 int8.
+// Values are finite.
 void gguf_encode(GgufType type, std::span<const float> values, std::span<std::byte> out);
+// Values [first, first + out.size()) of encoded `bytes`, which hold them.
+void gguf_decode(std::span<float> out, GgufType type, const std::byte* bytes, std::int64_t first);
 
 class GgufReader final : public WeightSource {
  public:
@@ -36,6 +43,7 @@ class GgufReader final : public WeightSource {
   explicit GgufReader(const std::string& path);
   ~GgufReader() override;
 
+  // Arrays of other element types than GgufValue has are checked and left out.
   const std::map<std::string, GgufValue>& metadata() const;
   // Row-major shapes (GGUF lists sizes fastest first). Sorted by name.
   const std::vector<SourceTensor>& tensors() const override;
@@ -52,12 +60,15 @@ struct GgufTensor {
   GgufType type = GgufType::kF32;
 };
 
-// Writes one file (under the name given; the caller publishes it). Same input, same bytes.
+using GgufMetadata = std::vector<std::pair<std::string, GgufValue>>;
+
+// Writes one new file (under the name given; the caller publishes it). Same input, same bytes.
+// A failed write throws UserError(kIo) naming the path, and so does every call after it.
 class GgufWriter {
  public:
   // `metadata` in the order in which it is written.
-  GgufWriter(std::string path, std::vector<std::pair<std::string, GgufValue>> metadata,
-             std::vector<GgufTensor> tensors);
+  GgufWriter(std::string path, const GgufMetadata& metadata, std::vector<GgufTensor> tensors,
+             const FileSystem& files = {});
   ~GgufWriter();
   GgufWriter(const GgufWriter&) = delete;
   GgufWriter& operator=(const GgufWriter&) = delete;

@@ -24,6 +24,8 @@ struct ModelPlan {
   std::int64_t seq_len = 1;
   std::int64_t head_chunks = 0;   // 0: as many as keep a chunk of logits under 1 GiB
   std::int64_t cache_tokens = 0;  // inference: capacity of the KV cache, 0 = none
+  // Inference: inputs of the layers' linear maps are rounded to int8 per token (not the head's).
+  bool int8_activations = false;
 };
 
 class Model {

@@ -82,6 +82,23 @@ void require(bool ok, const std::string& message) {
   if (!ok) throw UserError(ExitCode::kConfig, message);
 }
 
+void check_limits(const ModelConfig& c) {
+  struct Limit {
+    const char* key;
+    std::int64_t value, most;
+  };
+  for (const Limit& limit : {Limit{"layers", c.layers, ModelLimits::kLayers},
+                             {"heads", c.heads, ModelLimits::kHeads},
+                             {"kv_heads", c.kv_heads, ModelLimits::kHeads},
+                             {"hidden", c.hidden, ModelLimits::kHidden},
+                             {"ffn", c.ffn, ModelLimits::kFfn},
+                             {"vocab", c.vocab, ModelLimits::kVocab},
+                             {"seq_len", c.seq_len, ModelLimits::kSeqLen}}) {
+    require(limit.value <= limit.most, fmt::format("model.{} = {} is too large; at most {}",
+                                                   limit.key, limit.value, limit.most));
+  }
+}
+
 void check(const ModelConfig& c, std::int64_t tokenizer_vocab) {
   require(c.architecture == "gpt2" || c.architecture == "llama" || c.architecture == "qwen2",
           fmt::format("model.architecture: \"{}\" is not known; use gpt2, llama or qwen2",
@@ -95,7 +112,7 @@ void check(const ModelConfig& c, std::int64_t tokenizer_vocab) {
                       c.vocab, tokenizer_vocab));
   require(c.kv_heads > 0 && c.heads % c.kv_heads == 0,
           fmt::format("model.kv_heads = {} must divide model.heads = {}", c.kv_heads, c.heads));
-  require(c.head_dim > 0 && c.head_dim % 8 == 0 && c.head_dim <= 128,
+  require(c.head_dim > 0 && c.head_dim % 8 == 0 && c.head_dim <= ModelLimits::kHeadDim,
           fmt::format("head_dim = {} (hidden {} / heads {}) must be a multiple of 8, at most 128; "
                       "set model.head_dim or change model.heads",
                       c.head_dim, c.hidden, c.heads));
@@ -105,6 +122,9 @@ void check(const ModelConfig& c, std::int64_t tokenizer_vocab) {
   require(
       c.hidden % 8 == 0 && c.ffn % 8 == 0,
       fmt::format("model.hidden = {} and model.ffn = {} must be multiples of 8", c.hidden, c.ffn));
+  const bool scaled = parse_rope_scaling(c.rope_scaling).kind != RopeScaling::Kind::kNone;
+  require(!scaled || !c.learned_positions(),
+          "model.rope_scaling: gpt2 has no rotary positions to scale; leave it empty");
 }
 
 bool flag(const std::string& text, bool fallback) {
@@ -137,6 +157,7 @@ bool ModelConfig::tied() const { return flag(tie_embeddings, architecture == "gp
 
 void resolve(ModelConfig& config, std::int64_t tokenizer_vocab) {
   apply_preset(config);
+  check_limits(config);
   apply_defaults(config, tokenizer_vocab);
   check(config, tokenizer_vocab);
 }

@@ -19,6 +19,20 @@ struct RopeScaling {
   double low_freq_factor = 1.0;  // llama3 only, as the two below
   double high_freq_factor = 4.0;
   double original_context = 8192.0;  // tokens
+  bool operator==(const RopeScaling&) const = default;
+};
+
+// "" | "linear:FACTOR" | "llama3:FACTOR,LOW,HIGH,ORIGINAL", as model.rope_scaling takes it. Throws
+// UserError(kConfig) naming the key.
+RopeScaling parse_rope_scaling(const std::string& text);
+// The text that parses back to the same bits.
+std::string rope_scaling_text(const RopeScaling& scaling);
+
+// Far above every model there is, and low enough that no product of two sizes overflows.
+struct ModelLimits {
+  static constexpr std::int64_t kLayers = 1 << 12, kHeads = 1 << 12, kHeadDim = 128;
+  static constexpr std::int64_t kHidden = 1 << 18, kFfn = 1 << 21, kVocab = 1 << 24;
+  static constexpr std::int64_t kSeqLen = 1 << 26;
 };
 
 struct ModelConfig {
@@ -34,10 +48,12 @@ struct ModelConfig {
   std::int64_t seq_len = 0;    // context length; also T of training batches
   double norm_eps = 0.0;       // 0: 1e-5 (gpt2, llama), 1e-6 (qwen2)
   double rope_theta = 0.0;     // 0: 10000 (llama), 1000000 (qwen2)
+  std::string rope_scaling;    // as parse_rope_scaling() takes it
   std::string attention_bias;  // "", "true", "false": "" is the architecture's own
   std::string mlp_bias;
   std::string tie_embeddings;
   double init_std = 0.02;
+  std::string init_from;  // where the first weights come from; "": drawn with init_std
 
   // Derived; valid after resolve().
   NormKind norm() const;
@@ -60,6 +76,8 @@ const std::vector<std::string>& model_presets();
 void resolve(ModelConfig& config, std::int64_t tokenizer_vocab);
 
 std::int64_t parameter_count(const ModelConfig& config);
+// Angle per position of each rotary pair, head_dim / 2 of them, scaling applied.
+std::vector<float> rope_frequencies(const ModelConfig& config);
 // Training FLOPs per token: 6 * (weights in matrix products) + 7 * layers * T * heads * head_dim
 // (causal attention counts the useful half).
 double flops_per_token(const ModelConfig& config);

@@ -13,9 +13,25 @@ namespace {
 // Offsets are multiples of this many elements: 128 bytes of the narrowest dtype.
 constexpr std::int64_t kAlignment = 64;
 constexpr std::int64_t kChunkElements = std::int64_t{1} << 20;
+constexpr std::int64_t kPieceElements = std::int64_t{2} << 20;  // of fp32, 8 MiB
 
 std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
+}
+
+template <typename T>
+void round_as(std::vector<std::byte>& bytes, const std::vector<float>& values) {
+  bytes.resize(values.size() * sizeof(T));
+  auto* out = reinterpret_cast<T*>(bytes.data());
+  for (std::size_t i = 0; i < values.size(); ++i) out[i] = from_float<T>(values[i]);
+}
+
+void round_into(std::vector<std::byte>& bytes, const std::vector<float>& values, DType dtype) {
+  switch (dtype) {
+    case DType::kBF16: round_as<bf16>(bytes, values); return;
+    case DType::kF16: round_as<f16>(bytes, values); return;
+    default: round_as<float>(bytes, values); return;
+  }
 }
 
 }  // namespace
@@ -103,6 +119,28 @@ void ParameterSet::initialize(std::uint64_t seed, int threads, Stream& stream) {
     stream.synchronize();
   }
   refresh_weights(stream);
+  stream.synchronize();
+}
+
+void ParameterSet::load(const ReadRows& read, Stream& stream) {
+  const Tensor& target = masters_ ? masters_ : weights_;
+  std::vector<float> values;
+  std::vector<std::byte> rounded;
+  for (const Parameter& parameter : parameters_) {
+    const std::int64_t cols = parameter.count() / parameter.shape[0];
+    const std::int64_t step = std::max<std::int64_t>(1, kPieceElements / cols);
+    for (std::int64_t row = 0; row < parameter.shape[0]; row += step) {
+      const std::int64_t rows = std::min(step, parameter.shape[0] - row);
+      values.resize(static_cast<std::size_t>(rows * cols));
+      read(parameter.name, row, values);
+      round_into(rounded, values, target.dtype);
+      const auto at = static_cast<std::size_t>(parameter.offset + row * cols);
+      stream.copy(static_cast<std::byte*>(target.data) + at * size_of(target.dtype), rounded.data(),
+                  rounded.size());
+      stream.synchronize();
+    }
+  }
+  if (masters_) refresh_weights(stream);
   stream.synchronize();
 }
 

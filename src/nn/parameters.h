@@ -30,6 +30,11 @@ struct Parameter {
   std::int64_t end() const { return offset + padded_count(); }
 };
 
+// Fills `out` with rows [row_begin, row_begin + n) of the named parameter; n follows from
+// out.size().
+using ReadRows =
+    std::function<void(const std::string& name, std::int64_t row_begin, std::span<float> out)>;
+
 class ParameterSet {
  public:
   // Appends a parameter; returns its index. `joined`: lies directly behind the previous one, so
@@ -61,6 +66,9 @@ class ParameterSet {
   // Draws the initial values on the host, by name and seed, and uploads them (masters and weights).
   // Complete on return. `threads` only changes the speed.
   void initialize(std::uint64_t seed, int threads, Stream& stream);
+  // The same from elsewhere: asks `read` for every parameter, at most 8 MiB at a time (or one row
+  // where that is larger). Without masters the values are rounded into weights. Complete on return.
+  void load(const ReadRows& read, Stream& stream);
   // One parameter's initial values, as initialize() draws them.
   static void draw(const Parameter& parameter, std::uint64_t seed, std::int64_t first,
                    std::span<float> out);

@@ -11,6 +11,8 @@ Transformer::Transformer(const ModelConfig& config, const ModelPlan& plan, Arena
     : config_(config), plan_(plan), rows_(plan.batch * plan.seq_len) {
   CHECK(plan_.seq_len <= config_.seq_len, "T {} above the model's {}", plan_.seq_len,
         config_.seq_len);
+  CHECK(!plan_.int8_activations || plan_.mode == ModelPlan::Mode::kInference,
+        "int8 activations are for inference");
   declare_parameters();
   parameters_.allocate(arena, plan_.dtype, plan_.mode == ModelPlan::Mode::kTraining);
   plan_buffers(arena);
@@ -179,23 +181,22 @@ Transformer::Activations Transformer::plan_layer(Arena& arena, const std::string
   return act;
 }
 
-// Row p: cos(p * f_i) for i < D/2, then the sines, f_i = theta^(-2i/D) (Su et al., 2104.09864).
+// Row p: cos(p * f_i) for i < D/2, then the sines; f from rope_frequencies(). As many rows as there
+// are positions to compute or to cache, which in inference may be far below the model's context.
 void Transformer::build_rope_table(Arena& arena) {
   const std::int64_t dim = config_.head_dim;
+  const std::int64_t positions = std::max(plan_.seq_len, plan_.cache_tokens);
   rope_table_ =
-      arena.allocate("rope table", {config_.seq_len, dim}, DType::kF32, MemoryGroup::kActivations);
+      arena.allocate("rope table", {positions, dim}, DType::kF32, MemoryGroup::kActivations);
   if (arena.dry()) return;
+  const std::vector<float> frequencies = rope_frequencies(config_);
   rope_values_.resize(static_cast<std::size_t>(rope_table_.count()));
-  for (std::int64_t position = 0; position < config_.seq_len; ++position) {
+  for (std::int64_t position = 0; position < positions; ++position) {
     for (std::int64_t i = 0; i < dim / 2; ++i) {
-      const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(dim);
-      // The frequency is rounded to fp32, as the reference implementations keep it.
-      const auto frequency = static_cast<float>(std::pow(config_.rope_theta, exponent));
-      const float angle = static_cast<float>(position) * frequency;
-      const auto at = static_cast<std::size_t>(position * dim + i);
-      rope_values_[at] = static_cast<float>(std::cos(static_cast<double>(angle)));
-      rope_values_[at + static_cast<std::size_t>(dim / 2)] =
-          static_cast<float>(std::sin(static_cast<double>(angle)));
+      const float angle = static_cast<float>(position) * frequencies[at(i)];
+      const std::size_t cosine = at(position * dim + i);
+      rope_values_[cosine] = static_cast<float>(std::cos(static_cast<double>(angle)));
+      rope_values_[cosine + at(dim / 2)] = static_cast<float>(std::sin(static_cast<double>(angle)));
     }
   }
 }

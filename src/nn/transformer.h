@@ -65,6 +65,7 @@ class Transformer final : public Model {
   void embed(const Tensor& tokens, const Tensor& out, std::int64_t seq_len, std::int64_t position,
              Stream& stream);
   void forward_layer(std::size_t index, Stream& stream);
+  void round_input(const Tensor& x, Stream& stream);
   void attention_block(const Layer& layer, Activations& act, Stream& stream);
   void output_projection(const Layer& layer, const Activations& act, const Tensor& x,
                          Stream& stream);

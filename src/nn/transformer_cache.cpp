@@ -85,6 +85,7 @@ void Transformer::append_layer(std::size_t index, const Tensor& x, std::int64_t 
   const Activations act = first_rows(count);
   const Tensor& cache = cache_[index];
   normalize(act.norm1, act.mean1, act.rstd1, x, layer.norm1, layer.norm1_bias, stream);
+  round_input(act.norm1, stream);
   append_projections(layer, act.qkv, cache.row_range(position, count), act.norm1, position, stream);
 
   AttentionShape shape = attention_shape();

@@ -6,6 +6,7 @@
 #include "ops/embedding.h"
 #include "ops/norm.h"
 #include "ops/rope.h"
+#include "ops/round_rows.h"
 #include "ops/swiglu.h"
 
 #include <algorithm>
@@ -64,9 +65,15 @@ void Transformer::forward_layer(std::size_t index, Stream& stream) {
   mlp_block(layer, act, residual(index + 1), stream);
 }
 
+// In place: nothing else reads what goes into a linear map, in inference.
+void Transformer::round_input(const Tensor& x, Stream& stream) {
+  if (plan_.int8_activations) ops::round_rows({.out = x, .x = x}, stream);
+}
+
 void Transformer::attention_block(const Layer& layer, Activations& act, Stream& stream) {
   const std::int64_t query = config_.heads * config_.head_dim;
   const std::int64_t key = config_.kv_heads * config_.head_dim;
+  round_input(act.norm1, stream);
   linear_forward(
       {.y = act.qkv,
        .x = act.norm1,
@@ -94,6 +101,7 @@ void Transformer::attention_block(const Layer& layer, Activations& act, Stream& 
 // mid = attention Wo^T + x
 void Transformer::output_projection(const Layer& layer, const Activations& act, const Tensor& x,
                                     Stream& stream) {
+  round_input(act.attention, stream);
   linear_forward({.y = act.mid,
                   .x = act.attention,
                   .weight = parameters_.weight(at(layer.out)),
@@ -109,6 +117,7 @@ void Transformer::mlp_block(const Layer& layer, const Activations& act, const Te
   const Tensor weight = parameters_.group_weight(at(layer.up), up_parts());
   const Tensor bias =
       layer.up_bias < 0 ? Tensor{} : parameters_.group_weight(at(layer.up_bias), up_parts());
+  round_input(act.norm2, stream);
   LinearForward up{
       .y = act.act, .x = act.norm2, .weight = weight, .bias = bias, .scratch = scratch_};
   if (config_.gated_mlp()) {
@@ -118,6 +127,7 @@ void Transformer::mlp_block(const Layer& layer, const Activations& act, const Te
   }
   linear_forward(up, stream);
   if (config_.gated_mlp()) ops::swiglu_forward({.out = act.act, .gate_up = act.up}, stream);
+  round_input(act.act, stream);
   linear_forward({.y = out,
                   .x = act.act,
                   .weight = parameters_.weight(at(layer.down)),

@@ -51,7 +51,15 @@ Trainer::Trainer(const TrainerInputs& inputs)
 Trainer::~Trainer() = default;
 
 void Trainer::initialize() {
-  model_->parameters().initialize(options_.run.seed, in_.threads, stream_);
+  if (in_.initial_weights == nullptr) {
+    model_->parameters().initialize(options_.run.seed, in_.threads, stream_);
+    return;
+  }
+  model_->parameters().load(
+      [this](const std::string& name, std::int64_t row_begin, std::span<float> out) {
+        in_.initial_weights->read(name, row_begin, out);
+      },
+      stream_);
 }
 
 void Trainer::restore(CheckpointReader& reader) {

@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "data/loader.h"
 #include "eval/evaluate.h"
+#include "io/weight_source.h"
 #include "trainer/grad_buckets.h"
 #include "trainer/run_directory.h"
 #include "trainer/snapshot.h"
@@ -32,15 +33,16 @@ struct TrainerInputs {
   int threads = 1;  // of the CPU, for drawing initial weights
   Log& log;
   const Dataset& train_data;
-  const Dataset* val_data = nullptr;     // absent: no validation
-  RunDirectory* directory = nullptr;     // rank 0 only
-  Watchdog* watchdog = nullptr;          // absent when alone
-  std::string checkpoints;               // RUN/checkpoints
-  std::string tokenizer_directory;       // copied into every checkpoint; may be ""
-  CheckpointMeta identity;               // seed, run id, config, revision, fingerprint, ...
-  std::function<bool()> stop_requested;  // a signal arrived on this rank
-  double seconds_since_start = 0.0;      // of the process, when the trainer is made
-  double time_limit_seconds = 0.0;       // from process start; 0: none; rank 0 watches it
+  const Dataset* val_data = nullptr;        // absent: no validation
+  RunDirectory* directory = nullptr;        // rank 0 only
+  Watchdog* watchdog = nullptr;             // absent when alone
+  std::string checkpoints;                  // RUN/checkpoints
+  std::string tokenizer_directory;          // copied into every checkpoint; may be ""
+  WeightSource* initial_weights = nullptr;  // absent: drawn by name and seed
+  CheckpointMeta identity;                  // seed, run id, config, revision, fingerprint, ...
+  std::function<bool()> stop_requested;     // a signal arrived on this rank
+  double seconds_since_start = 0.0;         // of the process, when the trainer is made
+  double time_limit_seconds = 0.0;          // from process start; 0: none; rank 0 watches it
 };
 
 class Trainer {
@@ -48,7 +50,7 @@ class Trainer {
   explicit Trainer(const TrainerInputs& inputs);
   ~Trainer();
 
-  // Before run(): initial weights by name and seed, or a checkpoint's state.
+  // Before run(): initial weights, or a checkpoint's state.
   void initialize();
   void restore(CheckpointReader& reader);
 

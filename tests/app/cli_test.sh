@@ -56,6 +56,12 @@ expect 64 'world' plan good.toml --world=two
 expect 64 'unknown flag --train.steps of lockstep inspect' inspect x --train.steps=1
 expect 64 'verify=some: expected quick, full or deep' inspect good.toml --verify=some
 expect 64 'out' prepare text.txt
+expect 64 'format is required' export x --out=o
+expect 64 'out is required' export x --format=gguf
+expect 64 'q8_0: is a type of GGUF; use --format gguf' \
+  export x --out=o --format=safetensors --quantize=q8_0
+expect 64 'w8a8: is a scheme of safetensors' export x --out=o --format=gguf --quantize=w8a8
+expect 64 'tokenizer-pre' export x --out=o --format=safetensors --tokenizer-pre=gpt-2
 expect 64 'val-fraction' prepare --out=o --val-fraction=2 text.txt
 
 # 65: data
@@ -65,6 +71,7 @@ expect 65 'neither a run, a checkpoint nor a shard' inspect .
 expect 65 'missing.txt' prepare --out=o missing.txt
 expect 65 'nowhere' eval nowhere
 expect 65 'nowhere' generate nowhere --prompt x
+expect 65 'nowhere' export nowhere --out=o --format=gguf
 
 # 78: configuration, from the file and from the command line
 expect 78 'absent.toml: cannot read the config file: No such file' plan absent.toml

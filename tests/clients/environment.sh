@@ -4,22 +4,31 @@
 #
 # Usage: tests/clients/environment.sh DIR
 #
-# Does nothing when DIR already holds these versions.
+# Makes DIR/clients and DIR/compressed.
 
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/../../scripts/common.sh"
 
 target=${1:?usage: environment.sh DIR}
-# transformers 4.44 is the last line that runs on Debian 12's PyTorch 1.13.
-packages=(transformers==4.44.2 tokenizers==0.19.1 'numpy<2' safetensors==0.5.3 gguf==0.19.0
-  xllamacpp)
 
-stamp=$target/installed.txt
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "${packages[*]}" ]; then exit 0; fi
-say "making the environment of the acceptance tests in $target"
-rm -rf "$target"
-quietly "$target.log" /usr/bin/python3 -m venv --system-site-packages "$target"
-quietly "$target.log" "$target/bin/pip" install --no-cache-dir --disable-pip-version-check \
-  "${packages[@]}"
-printf '%s' "${packages[*]}" > "$stamp"
+# make NAME PACKAGES...: DIR/NAME, left alone when it already holds these versions.
+make() {
+  local environment=$target/$1
+  shift
+  local stamp=$environment/installed.txt
+  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$*" ]; then return 0; fi
+  say "making $environment for the acceptance tests"
+  rm -rf "$environment"
+  quietly "$environment.log" /usr/bin/python3 -m venv --system-site-packages "$environment"
+  quietly "$environment.log" "$environment/bin/pip" install --no-cache-dir \
+    --disable-pip-version-check "$@"
+  printf '%s' "$*" > "$stamp"
+}
+
+# 4.44 is the last line of transformers that runs whole on Debian 12's PyTorch 1.13; 4.47 runs as
+# far as loading compressed tensors needs.
+make clients transformers==4.44.2 tokenizers==0.19.1 'numpy<2' safetensors==0.5.3 gguf==0.19.0 \
+  xllamacpp==2026.10.11549
+make compressed transformers==4.47.1 tokenizers==0.21.4 'numpy<2' safetensors==0.5.3 \
+  compressed-tensors==0.12.2 accelerate==1.0.1 pydantic==2.10.6 'typing_extensions>=4.15' loguru

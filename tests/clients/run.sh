@@ -5,7 +5,7 @@ set -euo pipefail
 environment=$1
 shift
 if [ ! -f "$environment/installed.txt" ]; then
-  echo "skipped: no clients from PyPI; tests/clients/environment.sh $environment gets them"
+  echo "skipped: no clients from PyPI; tests/clients/environment.sh ${environment%/*} gets them"
   exit 77
 fi
 export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 TOKENIZERS_PARALLELISM=false

@@ -1,6 +1,7 @@
 // How documents are divided between training and validation.
 #include "data/text_input.h"
 
+#include "compress.h"
 #include "fixture.h"
 
 #include <algorithm>
@@ -9,8 +10,10 @@ namespace lockstep {
 namespace {
 
 using test::expect_error;
+using test::gzip;
 using test::TempDir;
 using test::write_file;
+using test::zstd;
 
 class TextInputTest : public ::testing::Test {
  protected:
@@ -112,9 +115,78 @@ TEST_F(TextInputTest, WhatIsNoTextIsNamed) {
   write_file(dir / "empty.txt", "");
   expect_error(ExitCode::kData, {dir / "empty.txt", "empty"},
                [&] { find_inputs({dir / "empty.txt"}); });
-  write_file(dir / "a.jsonl", "{}");
-  expect_error(ExitCode::kUsage, {dir / "a.jsonl", ".jsonl files are not read"},
-               [&] { find_inputs({dir / "a.jsonl"}); });
+  for (const char* name : {"a.json", "a.parquet", "a.json.gz", "a.tar.zst"}) {
+    write_file(dir / name, "{}");
+    expect_error(ExitCode::kUsage, {dir / name, "files are not read", ".jsonl", "'-'"},
+                 [&] { find_inputs({dir / name}); });
+  }
+}
+
+TEST_F(TextInputTest, NamesTellFormatAndCompression) {
+  const auto found = [&](const std::string& name) {
+    write_file(dir / name, "x");
+    return std::move(find_inputs({dir / name}).front());
+  };
+  for (const char* name : {"a.txt", "a", "a.md", "a.txt.gz", "a.gz", "a.zst", "a.v2.txt.zst"}) {
+    EXPECT_EQ(found(name).format, TextFormat::kText) << name;
+  }
+  for (const char* name : {"a.jsonl", "a.jsonl.gz", "a.jsonl.zst"}) {
+    EXPECT_EQ(found(name).format, TextFormat::kLines) << name;
+  }
+  EXPECT_EQ(found("a.jsonl").compression, Compression::kNone);
+  EXPECT_EQ(found("a.jsonl.gz").compression, Compression::kGzip);
+  EXPECT_EQ(found("a.zst").compression, Compression::kZstd);
+  EXPECT_EQ(found("a.txt").bytes, 1);
+  EXPECT_EQ(found("a.gz").bytes, -1);
+  EXPECT_EQ(found("a.gz").stored, 1);
+}
+
+TEST_F(TextInputTest, ContentTellsWhatCameThroughAPipe) {
+  const auto piped = [&](const std::string& content) {
+    write_file(dir / "pipe", content);
+    TextInput input;
+    input.name = "standard input";
+    input.format = TextFormat::kUndecided;
+    input.pipe = std::move(open_for_read(dir / "pipe", "a pipe").fd);
+    spool(input, dir / "copy", [](auto) {});
+    return input;
+  };
+  EXPECT_EQ(piped("text").format, TextFormat::kText);
+  EXPECT_EQ(piped("text").bytes, 4);
+  EXPECT_EQ(piped(" {\"text\": 1}").format, TextFormat::kText);
+  EXPECT_EQ(piped("{\"text\": 1}").format, TextFormat::kLines);
+  EXPECT_EQ(piped(gzip("text")).compression, Compression::kGzip);
+  EXPECT_EQ(piped(gzip("text")).format, TextFormat::kText);
+  EXPECT_EQ(piped(gzip("{}")).format, TextFormat::kLines);
+  EXPECT_EQ(piped(zstd("{}")).compression, Compression::kZstd);
+}
+
+TEST_F(TextInputTest, CompressedTextsAreMeasured) {
+  write_file(dir / "a.txt.gz", gzip("hello") + gzip(" world"));
+  TextInput input = std::move(find_inputs({dir / "a.txt.gz"}).front());
+  std::int64_t told = 0;
+  measure(input, [&](std::int64_t read) { told = read; });
+  EXPECT_EQ(input.bytes, 11);
+  EXPECT_GT(told, 0);
+  EXPECT_EQ(tail_begin(input, 0.5), 5);
+  EXPECT_EQ(document_hash(input), document_hash("hello world", 11));
+  write_file(dir / "b.txt.gz", gzip(""));
+  TextInput empty = std::move(find_inputs({dir / "b.txt.gz"}).front());
+  expect_error(ExitCode::kData, {"b.txt.gz: empty"}, [&] { measure(empty, [](auto) {}); });
+}
+
+TEST_F(TextInputTest, TheTailInAFileIsThatInMemory) {
+  const std::string content = "aaa\xf0\x9f\x98\x80zz\xc3\xa9x";
+  const TextInput plain = text(content);
+  write_file(dir / "t.gz", gzip(content));
+  TextInput compressed = std::move(find_inputs({dir / "t.gz"}).front());
+  measure(compressed, [](auto) {});
+  for (const double fraction : {0.01, 0.2, 0.35, 0.5, 0.7, 0.99}) {
+    const std::int64_t cut = tail_begin(std::string_view(content), fraction);
+    EXPECT_EQ(tail_begin(plain, fraction), cut);
+    EXPECT_EQ(tail_begin(compressed, fraction), cut);
+  }
+  EXPECT_EQ(tail_begin(std::string_view("a"), 0.5), 1);
 }
 
 }  // namespace

@@ -61,8 +61,24 @@ TEST(Tokenizer, WhatIsNotUnderstoodIsNamed) {
   expect_error(ExitCode::kData, {dir.path(), "no tokenizer here", "meta.json"},
                [&] { open_tokenizer(dir.path()); });
   write_file(dir / "file", "x");
-  expect_error(ExitCode::kData, {dir / "file", "not a tokenizer directory"},
+  expect_error(ExitCode::kData, {dir / "file", "no JSON object", "tokenizer.json"},
                [&] { open_tokenizer(dir / "file"); });
+  expect_error(ExitCode::kUsage, {"eos token '</s>'", "byte tokenizer"},
+               [&] { open_tokenizer("byte", "</s>"); });
+}
+
+TEST(Tokenizer, BytesOpenAgainAsAHuggingFaceFile) {
+  const TempDir dir;
+  open_tokenizer("byte")->save_hugging_face(dir.path());
+  const auto tokenizer = open_tokenizer(dir.path());
+  EXPECT_EQ(tokenizer->name(), "bpe");
+  EXPECT_EQ(tokenizer->vocab_size(), 256);
+  std::string all;
+  for (int byte = 0; byte < 256; ++byte) all += static_cast<char>(byte);
+  std::vector<std::int32_t> ids;
+  tokenizer->encode(all, ids);
+  EXPECT_EQ(ids, test::counting(256));
+  EXPECT_EQ(open_tokenizer("byte")->table().entries.size(), 256U);
 }
 
 TEST(Tokenizer, BadMetaFilesAreNamed) {

@@ -14,9 +14,9 @@ import subprocess
 import harness
 
 MUTATIONS = int(os.environ.get("LOCKSTEP_MUTATIONS", "2000"))
-SPLICES = [b"-1", b"18446744073709551615", b"1e400", b"null", b"[[[[[[[[", b"{", b"}",
-           b'"',
-           b"\\u0000", b"\xff\xfe", b"0", b"../../etc/passwd", b'":{"', b"NaN", b"4294967296", b"\n"]
+SPLICES = [b"-1", b"18446744073709551615", b"1e400", b"null", b"[[[[[[[[", b"{", b"}", b'"',
+           b"0", b"\\u0000", b"\xff\xfe", b"../../etc/passwd", b'":{"', b"NaN", b"4294967296",
+           b"\n"]
 MEMORY_SLACK = 96 << 20
 
 

@@ -94,5 +94,56 @@ TEST(Parameters, DrawDependsOnNameAndSeedOnly) {
   EXPECT_NEAR(squares / n, 0.25, 5.0 * 0.25 * std::sqrt(2.0 / n));
 }
 
+// Pieces of whole rows, at most 8 MiB each, in order; every element lands where it belongs.
+void expect_loaded(DType compute, bool training) {
+  test::Machine machine = test::open_cpu();
+  Arena arena(*machine.device);
+  ParameterSet set;
+  Parameter padded = matrix("padded", 3, 5);
+  padded.padded_rows = 128;
+  set.add(padded);
+  set.add(matrix("large", 5000, 1000));  // 20 MB: three pieces
+  set.allocate(arena, compute, training);
+  std::vector<std::int64_t> begins;
+  const auto value = [](const std::string& name, std::int64_t index) {
+    return static_cast<float>((index * 7 + static_cast<std::int64_t>(name.size())) % 251) + 0.3f;
+  };
+  set.load(
+      [&](const std::string& name, std::int64_t row, std::span<float> out) {
+        const std::int64_t cols = name == "padded" ? 5 : 1000;
+        EXPECT_EQ(static_cast<std::int64_t>(out.size()) % cols, 0);
+        EXPECT_LE(out.size_bytes(), std::size_t{8} << 20);
+        if (name == "large") begins.push_back(row);
+        for (std::size_t i = 0; i < out.size(); ++i) {
+          out[i] = value(name, row * cols + static_cast<std::int64_t>(i));
+        }
+      },
+      *machine.stream);
+  EXPECT_EQ(begins, (std::vector<std::int64_t>{0, 2097, 4194}));
+  int wrong = 0;
+  for (std::size_t p = 0; p < 2; ++p) {
+    const Parameter& parameter = set[p];
+    for (std::int64_t i = 0; i < parameter.padded_count(); ++i) {
+      const float wanted = i < parameter.count() ? value(parameter.name, i) : 0.0f;
+      const auto at = static_cast<std::size_t>(parameter.offset + i);
+      if (set.masters()) wrong += set.masters().as<float>()[at] != wanted;
+      if (compute == DType::kBF16) {
+        wrong += set.weights().as<bf16>()[at].bits != to_bf16(wanted).bits;
+      } else {
+        wrong += set.weights().as<float>()[at] != wanted;
+      }
+    }
+  }
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(static_cast<bool>(set.masters()), training || compute == DType::kF32);
+}
+
+TEST(Parameters, LoadsFromElsewhereInPieces) {
+  expect_loaded(DType::kF32, /*training=*/true);
+  expect_loaded(DType::kBF16, /*training=*/true);
+  expect_loaded(DType::kF32, /*training=*/false);
+  expect_loaded(DType::kBF16, /*training=*/false);
+}
+
 }  // namespace
 }  // namespace lockstep

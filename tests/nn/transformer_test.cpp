@@ -213,6 +213,53 @@ TEST_P(Architectures, CacheGivesTheSameLogits) {
   EXPECT_LT(test::relative_error(logits_after(std::vector<std::int64_t>(12, 1)), whole), 1e-5);
 }
 
+// Loss of one target after one token, and the same from the logits that the cached path gives.
+struct OneTokenLoss {
+  double evaluated = 0.0;
+  double appended = 0.0;
+};
+
+OneTokenLoss one_token_loss(const ModelConfig& config, bool int8_activations) {
+  test::Machine machine = test::open_cpu();
+  const ModelPlan plan{
+      .mode = ModelPlan::Mode::kInference, .cache_tokens = 1, .int8_activations = int8_activations};
+  Arena arena(*machine.device);
+  Stream& stream = *machine.stream;
+  const auto model = make_model(config, plan, arena, &machine.device->kernels().scratch_bytes);
+  model->parameters().initialize(11, 1, stream);
+  const Tensor token = arena.allocate("t", {1}, DType::kI32, MemoryGroup::kActivations);
+  const Tensor target = arena.allocate("y", {1}, DType::kI32, MemoryGroup::kActivations);
+  const Tensor totals = arena.allocate("l", {3}, DType::kF64, MemoryGroup::kActivations);
+  *token.as<std::int32_t>() = 3;
+  *target.as<std::int32_t>() = 5;
+  stream.zero(totals.data, totals.bytes());
+  model->evaluate(token, target, totals, stream);
+  const auto* logits = model->append(token, /*position=*/0, stream).as<float>();
+  stream.synchronize();
+  double sum = 0.0;
+  for (std::int64_t i = 0; i < kVocab; ++i) sum += std::exp(static_cast<double>(logits[i]));
+  return {*totals.as<double>(), std::log(sum) - static_cast<double>(logits[5])};
+}
+
+// Rounding changes the loss, by far more than the order of sums does, and both paths round alike.
+TEST_P(Architectures, Int8ActivationsInBothPaths) {
+  const OneTokenLoss exact = one_token_loss(small(GetParam()), /*int8_activations=*/false);
+  const OneTokenLoss rounded = one_token_loss(small(GetParam()), /*int8_activations=*/true);
+  EXPECT_NEAR(exact.appended / exact.evaluated, 1.0, 1e-5);
+  EXPECT_NEAR(rounded.appended / rounded.evaluated, 1.0, 1e-5);
+  const double change = std::fabs(rounded.evaluated / exact.evaluated - 1.0);
+  EXPECT_GT(change, 1e-4);
+  EXPECT_LT(change, 0.05);
+}
+
+TEST(Transformer, Int8ActivationsAreNotForTraining) {
+  test::Machine machine = test::open_cpu();
+  Arena arena(*machine.device);
+  const ModelPlan plan{.int8_activations = true};
+  EXPECT_THROW(make_model(small("gpt2"), plan, arena, &machine.device->kernels().scratch_bytes),
+               CheckError);
+}
+
 TEST_P(Architectures, CudaMatchesCpu) {
   LOCKSTEP_OPEN_CUDA(gpu);
   test::Machine cpu = test::open_cpu();

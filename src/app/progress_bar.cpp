@@ -1,0 +1,32 @@
+// One line, rewritten in place.
+#include "app/progress_bar.h"
+
+#include <fmt/core.h>
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <utility>
+
+namespace lockstep {
+
+ProgressBar::ProgressBar(std::string label)
+    : label_(std::move(label)), terminal_(isatty(STDERR_FILENO) == 1) {}
+
+ProgressBar::~ProgressBar() {
+  if (terminal_) std::fprintf(stderr, "\r%79s\r", "");
+}
+
+void ProgressBar::show(std::int64_t done, std::int64_t total) {
+  const auto now = std::chrono::steady_clock::now();
+  if (!terminal_ || total <= 0) return;
+  if (done < total && now - last_ < std::chrono::milliseconds(100)) return;
+  last_ = now;
+  constexpr int kWidth = 40;
+  const double fraction = static_cast<double>(done) / static_cast<double>(total);
+  const std::string bar(static_cast<std::size_t>(fraction * kWidth), '=');
+  fmt::print(stderr, "\r{} [{:<{}}] {:3.0f}%", label_, bar, kWidth, 100.0 * fraction);
+  std::fflush(stderr);
+}
+
+}  // namespace lockstep

@@ -1,0 +1,26 @@
+// A progress bar on standard error, drawn only when that is a terminal.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace lockstep {
+
+class ProgressBar {
+ public:
+  explicit ProgressBar(std::string label);
+  ~ProgressBar();  // leaves an empty line
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+
+  // At most ten times a second; the last call, done = total, always.
+  void show(std::int64_t done, std::int64_t total);
+
+ private:
+  std::string label_;
+  bool terminal_;
+  std::chrono::steady_clock::time_point last_;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+# Exports of a trained model: every format and scheme is judged as it was reported, the same bytes
+# come out every time, and a final name is complete or absent, whatever kills the export.
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import time
+
+import harness
+
+STEPS = 150
+SHAPE = 'architecture = "llama"\nkv_heads = 1\nffn = 160'
+# format, dtype, scheme, and how much perplexity it may cost in percent; fp32 loses nothing; 16 bits
+# move logits near 5 by up to 2^-9 (bf16) or 2^-12 (fp16) of themselves, mostly averaged out.
+WAYS = (("safetensors", "fp32", "none", 1e-4), ("safetensors", "bf16", "none", 0.5),
+        ("safetensors", "fp16", "none", 0.1), ("gguf", "fp32", "none", 1e-4),
+        ("gguf", "fp16", "none", 0.1), ("gguf", "bf16", "none", 0.5))
+INT8 = (("gguf", "fp32", "int8"), ("safetensors", "fp32", "int8"), ("safetensors", "fp32", "w8a8"),
+        ("safetensors", "bf16", "w8a16"))
+
+
+def digest_of(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Export(harness.Case):
+    def setUp(self):
+        super().setUp()
+        llama = harness.CONFIG.replace('architecture = "gpt2"', SHAPE)
+        for name, config in (("gpt2", harness.CONFIG), ("llama", llama)):
+            run = self.root / f"trained-{name}"
+            (self.folder / f"{name}.toml").write_text(config)
+            if not run.exists():
+                self.train(run, {"train.steps": STEPS, "train.micro_batch_size": 6},
+                           config=f"{name}.toml")
+            (self.folder / name).symlink_to(run)
+
+    def export(self, model, out, *flags, form="safetensors", code=0, ranks=0):
+        result = self.run_program("export", model, f"--out={out}", f"--format={form}", *flags,
+                                  ranks=ranks)
+        self.assertEqual(result.code, code, str(result))
+        return result
+
+    def report(self, out):
+        path = self.folder / out
+        beside = path.parent / (path.name + ".export.json")
+        return json.loads((beside if beside.exists() else path / "export.json").read_text())
+
+    def judge(self, model, *flags):
+        result = self.run_program("eval", model, "--json", *flags)
+        self.assertEqual(result.code, 0, str(result))
+        return json.loads(result.out)
+
+    def contents(self, out):
+        path = self.folder / out
+        files = {"": path} if path.is_file() else {file.name: file for file in path.iterdir()}
+        return {name: digest_of(file) for name, file in files.items()}
+
+    def remove(self, path):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def hidden(self, folder=None):
+        return [path.name for path in (folder or self.folder).iterdir()
+                if path.name.startswith(".")]
+
+    def check_export(self, run, out):
+        """The report is true of the files, and of what `eval` finds in them."""
+        report = self.report(out)
+        self.assertEqual(report["loss"]["before"], self.judge(run)["loss"])
+        flags = ["--data=data", "--micro-batch-size=6"]
+        self.assertEqual(report["loss"]["after"], self.judge(out, *flags)["loss"])
+        self.assertEqual(report["state_digest"], self.inspect(run)["state_digest"])
+        self.assertEqual(report["parameters"], self.inspect(run)["parameters"])
+        path = self.folder / out
+        base = path.parent if path.is_file() else path
+        self.assertEqual(sum(file["bytes"] for file in report["files"]), report["bytes"])
+        for file in report["files"]:
+            stored = base / file["name"]
+            self.assertEqual((stored.stat().st_size, digest_of(stored)),
+                             (file["bytes"], file["sha256"]), file["name"])
+        text = self.run_program("generate", out, "--prompt=the", "--max-tokens=20",
+                                "--temperature=0")
+        self.assertEqual((text.code, len(text.out)), (0, 24), str(text))
+        return report
+
+    def test_formats(self):
+        for run in ("gpt2", "llama"):
+            for form, dtype, scheme, cost in WAYS:
+                out = f"{run}-{form}-{dtype}"
+                self.export(run, out, f"--dtype={dtype}", form=form)
+                report = self.check_export(run, out)
+                self.assertEqual((report["format"], report["dtype"], report["scheme"]),
+                                 (form, dtype, scheme))
+                self.assertLess(abs(report["perplexity"]["change_percent"]), cost, out)
+        self.assertEqual(self.hidden(), [])
+
+    def test_int8(self):
+        for form, dtype, scheme in INT8:
+            out = f"{form}-{scheme}-{dtype}"
+            self.export("llama", out, f"--dtype={dtype}", f"--quantize={scheme}", form=form)
+            report = self.check_export("llama", out)
+            wanted = {"int8": "q8_0" if form == "gguf" else "w8a16"}.get(scheme, scheme)
+            self.assertEqual(report["scheme"], wanted)
+            change = report["perplexity"]["change_percent"]
+            self.assertLess(abs(change), 0.2 if dtype == "fp32" else 0.5, out)
+            self.assertNotEqual(change, 0.0, out)
+        self.export("gpt2", "q.gguf", "--quantize=int8", form="gguf")
+        self.assertLess(self.check_export("gpt2", "q.gguf")["perplexity"]["change_percent"], 0.2)
+        size = self.report("q.gguf")["bytes"]
+        self.assertLess(size, 0.45 * 4 * self.report("q.gguf")["parameters"])
+
+    def test_same_bytes(self):
+        for form, flags in (("safetensors", ()), ("safetensors", ("--quantize=w8a8",)),
+                            ("gguf", ()), ("gguf", ("--quantize=q8_0",))):
+            self.export("llama", "one", *flags, form=form)
+            self.export("llama", "two", *flags, form=form)
+            self.export("llama", "ranks", *flags, form=form, ranks=2)
+            self.assertEqual(self.contents("one"), self.contents("two"))
+            several = self.contents("ranks")
+            for name, data in self.contents("one").items():
+                if name != "export.json":
+                    self.assertEqual(several[name], data, name)
+            a, b = self.report("one"), self.report("ranks")
+            self.assertAlmostEqual(a["loss"]["after"], b["loss"]["after"], delta=1e-9)
+            for out in ("one", "two", "ranks"):
+                self.remove(self.folder / out)
+
+    def test_exports_of_exports(self):
+        self.export("llama", "direct")
+        self.export("llama", "there.gguf", form="gguf")
+        self.export("there.gguf", "back")
+        for name in ("model.safetensors", "config.json", "tokenizer.json"):
+            self.assertEqual(self.contents("back")[name], self.contents("direct")[name], name)
+        report = self.report("back")
+        self.assertIsNone(report["loss"])
+        self.assertIn("skipped", report["evaluation"])
+        self.assertIsNone(report["state_digest"])
+        self.export("direct", "again", "--data=data", "--quantize=int8")
+        self.assertGreater(self.report("again")["tokens"], 1000)
+
+    def test_overwrite(self):
+        for form in ("safetensors", "gguf"):
+            self.export("llama", form, form=form)
+            old = self.contents(form)
+            refused = self.export("llama", form, "--dtype=bf16", form=form, code=64)
+            self.assertRegex(refused.err, "exists; replace it with --overwrite")
+            self.assertEqual(self.contents(form), old)
+            self.export("llama", form, "--dtype=bf16", "--overwrite", form=form)
+            self.assertEqual(self.check_export("llama", form)["dtype"], "bf16")
+            self.assertEqual(self.hidden(), [])
+
+    def test_killed(self):
+        """At any moment: the name is absent, or what it names is whole; the next export cleans."""
+        for form in ("safetensors", "gguf"):
+            start = time.monotonic()
+            self.export("llama", "out", form=form)
+            whole, took = self.contents("out"), time.monotonic() - start
+            path = self.folder / "out"
+            for overwrite in (True, False):
+                for _ in range(6):
+                    if not overwrite:
+                        self.remove(path)
+                    job = self.start("export", "llama", "--out=out", f"--format={form}",
+                                     *(["--overwrite"] if overwrite else []))
+                    time.sleep(self.random.uniform(0.2, 1.0) * took)
+                    job.send(signal.SIGKILL)
+                    job.wait()
+                    if overwrite or path.exists():
+                        self.assertEqual(self.contents("out"), whole)
+            self.export("llama", "out", "--overwrite", form=form)
+            self.assertEqual(self.contents("out"), whole)
+            self.assertEqual(self.hidden(), [])
+            self.remove(path)
+
+    def test_interrupted(self):
+        for ranks in (0, 2):
+            for _ in range(4):
+                job = self.start("export", "llama", "--out=out", "--format=safetensors",
+                                 ranks=ranks)
+                time.sleep(self.random.uniform(0.05, 0.6))
+                job.send(signal.SIGUSR1)
+                result = job.wait()
+                self.assertIn(result.code, (0, 130) if ranks == 0 else (0, 130, 138),
+                              str(result))
+                self.assertEqual(self.hidden(), [])
+                self.assertEqual((self.folder / "out").exists(), result.code == 0, str(result))
+                shutil.rmtree(self.folder / "out", ignore_errors=True)
+
+    def test_refusals(self):
+        (self.folder / "home").mkdir()
+        (self.folder / "home" / "thesis.tex").write_text("years of work")
+        for name, code, words, model, form, flags in (
+            ("q8_0", 64, r"q8_0: is a type of GGUF.*w8a16", "llama", "safetensors",
+             ("--quantize=q8_0",)),
+            ("w8a16", 64, r"w8a16: is a scheme of safetensors.*q8_0", "llama", "gguf",
+             ("--quantize=w8a16",)),
+            ("conv1d", 64, r"Conv1D.*--format gguf", "gpt2", "safetensors", ("--quantize=int8",)),
+            ("pre", 64, r"--tokenizer-pre.*--format gguf", "llama", "safetensors",
+             ("--tokenizer-pre=gpt-2",)),
+            ("home", 64, r"home: exists.*--overwrite", "llama", "safetensors", ()),
+            ("home", 64, r"home: holds no export\.json", "llama", "safetensors", ("--overwrite",)),
+            ("home", 64, r"home: is a directory", "llama", "gguf", ("--overwrite",)),
+            ("text.txt/out", 74, r"text\.txt: cannot create", "llama", "safetensors", ()),
+            ("absent", 65, r"absent-model", "absent-model", "gguf", ()),
+            ("judged", 65, r"nowhere", "llama", "gguf", ("--data=nowhere",)),
+            ("tokens", 64, r"absent", "llama", "gguf", ("--tokenizer=absent",)),
+            ("scheme", 64, r"--quantize", "llama", "gguf", ("--quantize=q2_k",)),
+        ):
+            for ranks in (0, 2):
+                result = self.export(model, name, *flags, form=form, code=code, ranks=ranks)
+                self.assertEqual(len(result.errors()), 1, str(result))
+                self.assertRegex(result.errors()[0], words)
+        self.assertEqual((self.folder / "home" / "thesis.tex").read_text(), "years of work")
+        self.assertEqual(self.hidden(), [])
+
+    def test_full_disk(self):
+        place = self.folder / "small"
+        place.mkdir()
+        try:
+            done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(place)],
+                                  capture_output=True, text=True)
+        except OSError as error:
+            self.skipTest(f"no mount here: {error}")
+        if done.returncode != 0:
+            self.skipTest(f"may not mount a tmpfs: {done.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["umount", "-l", str(place)], check=True)
+        for form in ("safetensors", "gguf"):
+            result = self.export("llama", place / "out", form=form, code=74)
+            self.assertRegex(result.errors()[0], r"small.*free")
+            self.assertEqual(list(place.iterdir()), [])
+
+
+if __name__ == "__main__":
+    harness.main()
