@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # Models that transformers wrote, read by the program: the same logits, the same losses (masked
-# targets too), the same greedy text, and the same 20 steps of training when they are init_from.
+# targets too), the same greedy text, and the same 20 steps of training when they are init_from. And
+# back: what the program exports, trained runs among it, opened by transformers.
 """Usage: transformers_test.py PROGRAM PROBE [CASE...]   exit 0: equal, 1: not, 77: skipped"""
 
 import importlib.util
@@ -21,7 +22,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from sample_order import shuffled
-from transformers_support import (LOGITS_TOLERANCE, call, evaluate, load,
+from transformers_support import (LOGITS_TOLERANCE, call, compare_directory, evaluate, load,
                                   logits_difference, probe_logits, write_shard)
 
 LOSS_TOLERANCE = 1e-5
@@ -204,6 +205,18 @@ def training_difference(program, model, directory, case, folder):
     return max(abs(a - b) for a, b in zip(ours, theirs)), theirs
 
 
+def exported_difference(program, probe, source, case, folder):
+    """Logits and tokenizer of an exported directory as transformers opens it."""
+    out = os.path.join(folder, "exported")
+    call(program, "export", source, "--out", out, "--format", "safetensors", "--dtype", "fp32",
+         "--tokenizer", "byte", "--device", "cpu")
+    transformers.GenerationConfig.from_pretrained(out)
+    text = "caf\u00e9 \U0001f600\t12"
+    ids = transformers.AutoTokenizer.from_pretrained(out)(text)["input_ids"]
+    assert ids == list(text.encode()), ids
+    return compare_directory(probe, out, source, tokens_of(case, T))
+
+
 def run_case(program, probe, case):
     with tempfile.TemporaryDirectory() as folder:
         directory = os.path.join(folder, "model")
@@ -228,8 +241,14 @@ def run_case(program, probe, case):
             difference, losses = training_difference(program, model, directory, case, folder)
             ok = ok and difference <= TRAINING_TOLERANCE
             training = f"{difference:.1e} of {losses[0]:.3f}..{losses[-1]:.3f}"
+        exported = "-"
+        if dtype == "float32":
+            source = os.path.join(folder, "run") if case in TRAINED else directory
+            difference = exported_difference(program, probe, source, case, folder)
+            ok = ok and difference <= LOGITS_TOLERANCE
+            exported = f"{difference:.1e}"
         print(f"{case:20} {logits:10.1e} {plain:10.1e} {masked:10.1e} {str(greedy):>7} "
-              f"{rounded:>8} {training}"
+              f"{rounded:>8} {exported:>8} {training}"
               f"{'' if ok else '  FAILED'}", flush=True)
         return ok
 
@@ -259,7 +278,7 @@ def main():
     torch.set_num_threads(1)
     print(f"transformers {transformers.__version__}, torch {torch.__version__}")
     print(f"{'case':20} {'logits/std':>10} {'loss':>10} {'masked':>10} {'greedy':>7} "
-          f"{'16 bits':>8} training")
+          f"{'16 bits':>8} {'exported':>8} training")
     results = [run_case(program, probe, case) for case in sys.argv[3:] or CASES]
     if len(sys.argv) == 3:
         results += [notices(probe, *wrong) for wrong in WRONG]

@@ -69,9 +69,33 @@ class Target:
 
 
 class Hostile(harness.Case):
+    @staticmethod
+    def write_megatron(place):
+        """20 sequences of 100 uint16 tokens, a document each."""
+        place.mkdir()
+        (place / "corpus.bin").write_bytes(bytes(value % 200 for value in range(4000)))
+        (place / "corpus.idx").write_bytes(
+            b"MMIDIDX\0\0" + struct.pack("<QBQQ", 1, 8, 20, 21) +
+            struct.pack("<20i", *[100] * 20) +
+            struct.pack("<20q", *range(0, 4000, 200)) + struct.pack("<21q", *range(21)))
+
+    @staticmethod
+    def split_model(whole, split):
+        """The same model as an index of one file."""
+        shutil.copytree(whole, split)
+        name = "model-00001-of-00001.safetensors"
+        (split / "model.safetensors").rename(split / name)
+        data = (split / name).read_bytes()
+        header = json.loads(data[8:8 + struct.unpack("<Q", data[:8])[0]])
+        tensors = {key: name for key in header if key != "__metadata__"}
+        (split / "model.safetensors.index.json").write_text(
+            json.dumps({"metadata": {"total_size": 0}, "weight_map": tensors}))
+
     def prepare_targets(self):
         folder = self.folder
         self.train("run", {"train.steps": 3, "train.micro_batch_size": 6})
+        self.train("llama", {"train.steps": 3, "train.micro_batch_size": 6, "model.ffn": 96,
+                             "model.architecture": "llama"})
         (folder / "text.txt").write_text(harness.make_text(3000))
         (folder / "chat.jsonl").write_text("".join(
             json.dumps({"prompt": f"ask {i} ", "completion": f"answer {i}"}) + "\n"
@@ -79,26 +103,36 @@ class Hostile(harness.Case):
         for arguments in (
                 ("export", "run", "--out=hf", "--format=safetensors"),
                 ("export", "run", "--out=model.gguf", "--format=gguf", "--quantize=q8_0"),
+                ("export", "llama", "--out=int8", "--format=safetensors", "--quantize=w8a16"),
                 ("prepare", "--out=bpe", "--tokenizer=bpe:300", "text.txt"),
                 ("prepare", "--out=masked", "--tokenizer=byte", "chat.jsonl")):
             result = self.run_program(*arguments)
             self.assertEqual(result.code, 0, str(result))
+        self.write_megatron(folder / "megatron")
+        self.split_model(folder / "hf", folder / "split")
         judge = ["--data", str(self.root / "data"), "--batches=1", "--device=cpu"]
         return [
             Target("safetensors", "hf", "model.safetensors", ["eval", "{}", *judge], head=2500),
             Target("config", "hf", "config.json", ["eval", "{}", *judge]),
             Target("gguf config", "hf", "config.json",
-                   ["export", "{}", "--out={}/../out.gguf", "--format=gguf", *judge[:2]]),
+                   ["export", "{}", "--out={place}/out.gguf", "--format=gguf", *judge[:2]]),
             Target("tokenizer", "hf", "tokenizer.json",
                    ["generate", "{}", "--prompt=abc", "--max-tokens=2", "--device=cpu"]),
             Target("gguf", "model.gguf", "", ["eval", "{}", *judge], head=6000),
             Target("bpe", "bpe/tokenizer", "tokenizer.json",
-                   ["prepare", "--out={}/../out", "--tokenizer={}", str(folder / "text.txt")]),
+                   ["prepare", "--out={place}/out", "--tokenizer={}", str(folder / "text.txt")]),
             Target("shard", "masked", "train_000000.bin",
-                   ["eval", "run", "--data={}", "--batches=1", "--device=cpu"], head=1100),
-            Target("mask", "masked", "train_000000.bin.mask", ["inspect", "{}/train_000000.bin"]),
+                   ["eval", "run", "--data={}/train_000000.bin", "--batches=1", "--device=cpu"],
+                   head=40),
+            Target("mask", "masked", "train_000000.mask",
+                   ["eval", "run", "--data={}/train_000000.bin", "--batches=1", "--device=cpu"]),
+            Target("idx", "megatron", "corpus.idx",
+                   ["eval", "run", "--data={}/corpus.idx", "--batches=1", "--device=cpu"]),
+            Target("index", "split", "model.safetensors.index.json", ["eval", "{}", *judge]),
+            Target("int8 config", "int8", "config.json", ["eval", "{}", *judge]),
+            Target("int8", "int8", "model.safetensors", ["eval", "{}", *judge], head=3000),
             Target("jsonl", "chat.jsonl", "",
-                   ["prepare", "--out={}/../out", "--tokenizer=byte", "{}"]),
+                   ["prepare", "--out={place}/out", "--tokenizer=byte", "{}"]),
         ]
 
     def attack(self, target, number, seed):
@@ -119,7 +153,12 @@ class Hostile(harness.Case):
         victim.write_bytes(replaced_number(source, data) if structured else
                            mutate(source, data, target.head))
         before = sorted(str(path) for path in place.rglob("*"))
-        command = [self.program] + [word.replace("{}", str(copy)) for word in target.command]
+        names = {"{}": str(copy), "{place}": str(place)}
+        command = [self.program]
+        for word in target.command:
+            for name, path in names.items():
+                word = word.replace(name, path)
+            command.append(word)
         process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                    env=harness.clean_environment({"OMP_NUM_THREADS": "1"}))
