@@ -77,8 +77,8 @@ def corpus():
 
 
 def lines():
-    """What is tokenized line by line: odd ones, and a thousand of the corpus. Special tokens in a text
-    are tokens here and plain text there."""
+    """What is tokenized line by line: odd ones, and a thousand of the corpus. Lines with special
+    tokens are left out: they are tokens here and plain text there."""
     return LINES + [line for line in corpus().splitlines() if line and "<|" not in line][:1000]
 
 
