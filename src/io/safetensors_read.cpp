@@ -156,6 +156,7 @@ void SafetensorsReader::read(const std::string& name, std::int64_t row_begin,
   const std::int64_t wanted = static_cast<std::int64_t>(out.size()) * element;
   CHECK(row_begin >= 0 && row_begin * row_size + wanted <= tensor.bytes(), "{} rows {}+{} values",
         name, row_begin, out.size());
+  if (out.empty()) return;
   const std::byte* bytes = location.data + row_begin * row_size;
   if (tensor.dtype == "F32") {
     std::memcpy(out.data(), bytes, out.size_bytes());

@@ -262,8 +262,14 @@ def notices(probe, case, key, value):
             config = json.load(file)
         if key == "num_attention_heads":  # as many rows, in heads twice as wide
             config["num_key_value_heads"] //= 2
+        if "rope_parameters" in config and key in ("rope_theta", "rope_scaling"):  # transformers 5
+            changed = {key: value} if key == "rope_theta" else value or {"rope_type": "default"}
+            config["rope_parameters"].update(changed)
+            config.pop(key, None)
+        else:
+            config[key] = value
         with open(path, "w", encoding="ascii") as file:
-            json.dump({**config, key: value}, file)
+            json.dump(config, file)
         logits = logits_difference(probe_logits(probe, directory, tokens), model, tokens)
         ok = logits > LOGITS_TOLERANCE
         print(f"{case:20} {logits:10.1e} with {key} = {value}{'' if ok else '  UNNOTICED'}")
