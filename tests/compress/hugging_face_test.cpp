@@ -108,6 +108,23 @@ TEST_F(HuggingFace, OpensEveryArchitectureFromOneFileOrAnIndex) {
   }
 }
 
+// Model hubs keep a directory of links into a folder of blobs.
+TEST_F(HuggingFace, LinksAreFollowed) {
+  write_model(shape("llama"));
+  open_tokenizer("byte")->save_hugging_face(directory_);
+  const fs::path blobs = fs::path(directory_) / "blobs";
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(directory_)) files.push_back(entry.path());
+  fs::create_directory(blobs);
+  for (const fs::path& file : files) {
+    fs::rename(file, blobs / file.filename());
+    fs::create_symlink(fs::path("blobs") / file.filename(), file);
+  }
+  const ForeignModel model = open_hugging_face(directory_);
+  EXPECT_EQ(model.config.architecture, "llama");
+  ASSERT_NE(model.tokenizer, nullptr) << model.tokenizer_error;
+}
+
 TEST_F(HuggingFace, WithoutADtypeTheStoredOneCounts) {
   const HfConfig config = shape("llama");
   write_model(config, "BF16");
