@@ -1,6 +1,9 @@
-// `lockstep inspect`: what a run, a checkpoint or a shard holds, and whether it is whole.
+// `lockstep inspect`: what a run, a checkpoint, a shard or an export holds, and whether it is
+// whole.
 #include "app/inspect_command.h"
 
+#include "compress/export_verify.h"
+#include "compress/foreign_model.h"
 #include "core/error.h"
 #include "data/shard.h"
 #include "io/checkpoint.h"
@@ -11,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -106,6 +110,44 @@ Json inspect_shard(const std::string& path) {
           {"dtype", info.dtype},   {"mask", info.has_mask}};
 }
 
+// "24 x F32, 169 x BF16"
+std::string stored_types(const WeightSource& weights) {
+  std::map<std::string, int> counts;
+  for (const SourceTensor& tensor : weights.tensors()) ++counts[tensor.stored];
+  std::string text;
+  for (const auto& [type, count] : counts) {
+    text += fmt::format("{}{} x {}", text.empty() ? "" : ", ", count, type);
+  }
+  return text;
+}
+
+// An export, or a model that another program wrote in the same formats.
+Json inspect_export(const std::string& path, std::optional<VerifyLevel> level) {
+  const bool gguf = is_gguf(path);
+  const ForeignModel model = gguf ? open_gguf(path) : open_hugging_face(path);
+  if (level) verify_export(path, /*checksums=*/*level != VerifyLevel::kQuick);
+  const std::string report = export_report_path(path);
+  const ModelConfig& config = model.config;
+  Json facts = {{"kind", "export"},
+                {"state", level ? "verified" : "not verified"},
+                {"format", gguf ? "gguf" : "safetensors"},
+                {"architecture", config.architecture},
+                {"parameters", parameter_count(config)}};
+  facts["tensors"] = stored_types(*model.weights);
+  facts["dtype"] = model.dtype;
+  facts["layers"] = config.layers;
+  facts["hidden"] = config.hidden;
+  facts["vocab"] = config.vocab;
+  facts["seq_len"] = config.seq_len;
+  facts["int8_activations"] = model.int8_activations;
+  facts["tokenizer"] =
+      model.tokenizer == nullptr
+          ? model.tokenizer_error
+          : fmt::format("{}, {} entries", model.tokenizer->name(), model.tokenizer->vocab_size());
+  if (!report.empty()) facts["state_digest"] = exported_state_digest(report);
+  return facts;
+}
+
 bool looks_like_run(const fs::path& path) {
   std::error_code ignored;
   for (const char* name : {"checkpoints", "config.toml", "metrics.jsonl", "events.jsonl", "lock"}) {
@@ -119,12 +161,14 @@ Json inspect(const InspectArguments& arguments) {
   const std::string& path = arguments.path;
   std::error_code ignored;
   if (!fs::exists(path, ignored)) fail(ExitCode::kData, "{}: no such file or directory", path);
+  if (is_gguf(path)) return inspect_export(path, level);
   if (!fs::is_directory(path, ignored)) return inspect_shard(path);
   if (is_checkpoint(path)) return inspect_checkpoint(path, level);
   if (looks_like_run(path)) return inspect_run_directory(path, level);
+  if (is_hugging_face(path)) return inspect_export(path, level);
   fail(ExitCode::kData,
-       "{}: neither a run, a checkpoint nor a shard; give a run directory, "
-       "RUN/checkpoints/step_N or a .bin file",
+       "{}: neither a run, a checkpoint, an export nor a shard; give a run directory, "
+       "RUN/checkpoints/step_N, a Hugging Face directory, a .gguf or a .bin file",
        path);
 }
 
@@ -148,9 +192,11 @@ int run_inspect(const InspectArguments& arguments) {
 
 Command add_inspect_command(CLI::App& app) {
   CLI::App* parser =
-      app.add_subcommand("inspect", "What a run, a checkpoint or a token shard holds");
+      app.add_subcommand("inspect", "What a run, a checkpoint, an export or a shard holds");
   auto arguments = std::make_shared<InspectArguments>();
-  parser->add_option("PATH", arguments->path, "run directory, checkpoint directory or .bin shard")
+  parser
+      ->add_option("PATH", arguments->path,
+                   "run, checkpoint or export directory, .gguf file or .bin shard")
       ->required()
       ->type_name("");
   parser->add_flag("--verify{quick}", arguments->verify,

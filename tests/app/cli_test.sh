@@ -67,7 +67,7 @@ expect 64 'val-fraction' prepare --out=o --val-fraction=2 text.txt
 # 65: data
 expect 65 'nowhere: no such file' inspect nowhere
 expect 65 'text.bin' inspect text.bin
-expect 65 'neither a run, a checkpoint nor a shard' inspect .
+expect 65 'neither a run, a checkpoint, an export nor a shard' inspect .
 expect 65 'missing.txt' prepare --out=o missing.txt
 expect 65 'nowhere' eval nowhere
 expect 65 'nowhere' generate nowhere --prompt x

@@ -253,6 +253,35 @@ def run_case(program, probe, case):
         return ok
 
 
+def conversations(program):
+    """Prompts and completions through `prepare`: the loss of labels that are -100 on prompts."""
+    case, draw = "llama", random.Random(SEED)
+    with tempfile.TemporaryDirectory() as folder:
+        directory, text = os.path.join(folder, "model"), os.path.join(folder, "chat.jsonl")
+        write_model(case, directory)
+        tokens, mask = [], []
+        with open(text, "w", encoding="utf-8") as file:
+            for number in range(300):
+                prompt = f"Question {number}: {'why ' * draw.randrange(5)}\u00e9? "
+                completion = f"Because {'it is so, ' * draw.randrange(6)}{number}.\n"
+                file.write(json.dumps({"prompt": prompt, "completion": completion}) + "\n")
+                for part, counts in ((prompt, 0), (completion, 1)):
+                    tokens += part.encode()
+                    mask += [counts] * len(part.encode())
+        out = os.path.join(folder, "data")
+        call(program, "prepare", "--out", out, "--tokenizer", "byte", "--val-fraction", 0, text)
+        result = evaluate(program, directory, os.path.join(out, "train_000000.bin"), T,
+                          "--dtype", "fp32")
+        inputs, targets = windows(tokens, mask)
+        with torch.no_grad():
+            want = float(loss_of(load(directory).double(), inputs, targets, "mean"))
+        difference = abs(result["loss"] - want)
+        ok = difference <= LOSS_TOLERANCE and result["tokens"] == int((targets >= 0).sum())
+        print(f"conversations        {difference:10.1e} over {result['tokens']} of "
+              f"{targets.numel()} targets{'' if ok else '  FAILED'}")
+        return ok
+
+
 def notices(probe, case, key, value):
     with tempfile.TemporaryDirectory() as directory:
         write_model(case, directory)
@@ -287,6 +316,7 @@ def main():
           f"{'16 bits':>8} {'exported':>8} training")
     results = [run_case(program, probe, case) for case in sys.argv[3:] or CASES]
     if len(sys.argv) == 3:
+        results.append(conversations(program))
         results += [notices(probe, *wrong) for wrong in WRONG]
     return 0 if all(results) else 1
 

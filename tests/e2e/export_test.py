@@ -111,6 +111,38 @@ class Export(harness.Case):
         size = self.report("q.gguf")["bytes"]
         self.assertLess(size, 0.45 * 4 * self.report("q.gguf")["parameters"])
 
+    def test_inspect(self):
+        """What is in an export, and every way in which its files can differ from the report."""
+        self.export("llama", "hf", "--quantize=w8a16")
+        self.export("llama", "f.gguf", "--quantize=q8_0", form="gguf")
+        for path, form, types in (("hf", "safetensors", "14 x I8"), ("f.gguf", "gguf", "Q8_0")):
+            facts = self.inspect(path, "--verify=full")
+            found = [facts[key] for key in ("kind", "state", "format", "architecture")]
+            self.assertEqual(found, ["export", "verified", form, "llama"])
+            self.assertIn(types, facts["tensors"])
+            self.assertIn("256 entries", facts["tokenizer"])
+            run = self.inspect("llama")
+            for key in ("parameters", "state_digest"):
+                self.assertEqual(facts[key], run[key])
+        weights = self.folder / "hf" / "model.safetensors"
+        data = bytearray(weights.read_bytes())
+        data[-1] ^= 1
+        weights.write_bytes(data)
+        self.inspect("hf", "--verify=quick")
+        self.refused("hf", "SHA-256")
+        config = self.folder / "hf" / "config.json"
+        config.write_text(config.read_text() + " ")
+        self.refused("hf", "config.json: has [0-9]+ bytes")
+        shutil.copy(self.folder / "f.gguf", self.folder / "g.gguf")
+        self.refused("g.gguf", "no export.json")
+        shutil.copy(self.folder / "f.gguf.export.json", self.folder / "g.gguf.export.json")
+        self.refused("g.gguf", "is of f.gguf, not of g.gguf")
+
+    def refused(self, path, pattern):
+        result = self.run_program("inspect", path, "--verify=full")
+        self.assertEqual(result.code, 65, str(result))
+        self.assertRegex(result.err, pattern)
+
     def test_same_bytes(self):
         for form, flags in (("safetensors", ()), ("safetensors", ("--quantize=w8a8",)),
                             ("gguf", ()), ("gguf", ("--quantize=q8_0",))):
