@@ -2,6 +2,7 @@
 #include "compress/export_verify.h"
 
 #include "core/error.h"
+#include "core/json_nesting.h"
 #include "io/files.h"
 
 #include <nlohmann/json.hpp>
@@ -17,14 +18,11 @@ using nlohmann::json;
 constexpr std::int64_t kMaxReportBytes = std::int64_t{16} << 20;
 
 json read_report(const std::string& path) {
-  json report = json::parse(read_file(path, kMaxReportBytes), nullptr, /*allow_exceptions=*/false);
+  const std::string text = read_file(path, kMaxReportBytes);
+  check_json_nesting(text, path);
+  json report = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!report.is_object()) fail(ExitCode::kData, "{}: not JSON; export the model again", path);
   return report;
-}
-
-bool is_bare_name(const std::string& name) {
-  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
-         name.find('\0') == std::string::npos;
 }
 
 void verify_file(const json& entry, const fs::path& folder, const std::string& report,

@@ -3,7 +3,6 @@
 #include "compress/compressed_tensors.h"
 #include "compress/foreign_model.h"
 #include "core/error.h"
-#include "io/files.h"
 #include "io/mapped_file.h"
 #include "io/safetensors.h"
 #include "nn/hf_config.h"
@@ -19,15 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 20;
-
-std::string config_text(const std::string& path) {
-  const MappedFile file(path);
-  if (file.bytes().size() > kMaxConfigBytes) {
-    fail(ExitCode::kData, "{}: has {}; no config.json is that large", path,
-         bytes_text(static_cast<std::int64_t>(file.bytes().size())));
-  }
-  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
-}
 
 // Where config.json does not say: as most of the model is stored.
 std::string stored_dtype(const WeightSource& weights) {
@@ -69,7 +59,8 @@ bool is_hugging_face(const std::string& path) {
 
 ForeignModel open_hugging_face(const std::string& directory) {
   const std::string path = (fs::path(directory) / "config.json").string();
-  const HfConfig config = parse_hf_config(config_text(path), path);
+  const HfConfig config =
+      parse_hf_config(std::string(MappedFile(path).text(kMaxConfigBytes)), path);
   ForeignModel model;
   model.config = config.model;
   auto files = std::make_unique<SafetensorsReader>(directory);

@@ -3,6 +3,7 @@
 #include "data/bpe_file.h"
 
 #include "core/error.h"
+#include "core/json_nesting.h"
 #include "data/json_checks.h"
 #include "data/nfc.h"
 
@@ -236,7 +237,7 @@ BpeFile parse_bpe_file(const std::string& tokenizer_json, const std::string& ori
     fail(ExitCode::kData, "{}: {} bytes; no tokenizer.json is that long", origin,
          tokenizer_json.size());
   }
-  check_nesting(tokenizer_json, origin);
+  check_json_nesting(tokenizer_json, origin);
   const json root = json::parse(tokenizer_json, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) {
     fail(ExitCode::kData, "{}: no JSON object; give a Hugging Face tokenizer.json", origin);

@@ -8,7 +8,6 @@
 namespace lockstep {
 namespace {
 
-constexpr int kMaxDepth = 64;
 constexpr std::size_t kMaxShown = 120;
 
 }  // namespace
@@ -29,27 +28,6 @@ std::string shown(std::string_view text) {
   }
   if (end < text.size()) line += "...";
   return line;
-}
-
-void check_nesting(const std::string& text, const std::string& origin) {
-  int depth = 0;
-  bool in_string = false;
-  for (std::size_t pos = 0; pos < text.size(); ++pos) {
-    const char c = text[pos];
-    if (in_string) {
-      if (c == '\\') ++pos;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '[' || c == '{') {
-      if (++depth > kMaxDepth) {
-        fail(ExitCode::kData, "{}: JSON nested deeper than {} levels; no tokenizer", origin,
-             kMaxDepth);
-      }
-    } else if (c == ']' || c == '}') {
-      --depth;
-    }
-  }
 }
 
 }  // namespace lockstep

@@ -11,9 +11,6 @@ namespace lockstep {
 // Text from a file as a message may show it: on one line, and the beginning only.
 std::string shown(std::string_view text);
 
-// Throws UserError(kData) if brackets nest deeper than any tokenizer file's.
-void check_nesting(const std::string& text, const std::string& origin);
-
 template <typename Json>
 std::string string_field(const Json& object, const char* key, const std::string& origin) {
   const auto found = object.find(key);

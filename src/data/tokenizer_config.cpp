@@ -1,5 +1,6 @@
 // tokenizer_config.json, of which few keys matter here, and the files that are made for a table.
 #include "core/error.h"
+#include "core/json_nesting.h"
 #include "data/bpe_file.h"
 #include "data/json_checks.h"
 
@@ -97,7 +98,7 @@ json post_processor(const TokenTable& table) {
 
 TokenizerConfig parse_tokenizer_config(const std::string& text, const std::string& origin) {
   if (text.empty()) return {};
-  check_nesting(text, origin);
+  check_json_nesting(text, origin);
   const json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) fail(ExitCode::kData, "{}: no JSON object; remove or repair it", origin);
   TokenizerConfig config;

@@ -61,6 +61,12 @@ void fail_io(const std::string& path, const std::string& action, int error) {
   fail(ExitCode::kIo, "{}: cannot {}: {}{}", path, action, errno_text(error), advice(path, error));
 }
 
+bool is_bare_name(std::string_view name) {
+  constexpr std::string_view kForbidden("/\\\0", 3);
+  return !name.empty() && name.front() != '.' &&
+         name.find_first_of(kForbidden) == std::string_view::npos;
+}
+
 std::string bytes_text(std::int64_t bytes) {
   static constexpr std::array kUnits = {"KiB", "MiB", "GiB", "TiB"};
   if (bytes < 0) return "an unknown number of bytes";

@@ -8,6 +8,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace lockstep {
 
@@ -76,6 +77,9 @@ class FileSystem {
 
 // Throws UserError(kIo): "PATH: cannot ACTION: ERRNO; what to do".
 [[noreturn]] void fail_io(const std::string& path, const std::string& action, int error);
+
+// A file name that joined to a directory stays in it: no separator, not hidden, not empty.
+bool is_bare_name(std::string_view name);
 
 // "1.7 GiB".
 std::string bytes_text(std::int64_t bytes);

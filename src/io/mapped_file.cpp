@@ -34,6 +34,15 @@ MappedFile::MappedFile(MappedFile&& other) noexcept
       data_(std::exchange(other.data_, nullptr)),
       size_(std::exchange(other.size_, 0)) {}
 
+std::string_view MappedFile::text(std::size_t limit) const {
+  if (size_ > limit) {
+    fail(ExitCode::kData, "{}: has {} where at most {} make sense: it is damaged or another file",
+         path_, bytes_text(static_cast<std::int64_t>(size_)),
+         bytes_text(static_cast<std::int64_t>(limit)));
+  }
+  return {reinterpret_cast<const char*>(data_), size_};
+}
+
 MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace lockstep {
 
@@ -18,6 +19,8 @@ class MappedFile {
 
   const std::string& path() const { return path_; }
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  // The whole file as a text. Throws UserError(kData) above `limit` bytes.
+  std::string_view text(std::size_t limit) const;
 
  private:
   std::string path_;

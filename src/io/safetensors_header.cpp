@@ -2,6 +2,7 @@
 #include "io/safetensors_header.h"
 
 #include "core/error.h"
+#include "core/json_nesting.h"
 
 #include <nlohmann/json.hpp>
 
@@ -48,6 +49,7 @@ constexpr std::array<std::pair<std::string_view, std::int64_t>, 16> kDtypes = {{
 json parse_json(std::span<const std::byte> file, std::size_t length, const std::string& path) {
   const auto* begin = reinterpret_cast<const char*>(file.data()) + kLengthBytes;
   if (length == 0 || *begin != '{') fail_header(path, "the header does not begin with '{'");
+  check_json_nesting({begin, length}, path);
   json header = json::parse(begin, begin + length, nullptr, /*allow_exceptions=*/false);
   if (!header.is_object()) fail_header(path, "the header is not JSON");
   return header;

@@ -1,5 +1,6 @@
 // One file or an index of several, as one list of tensors.
 #include "core/error.h"
+#include "core/json_nesting.h"
 #include "io/mapped_file.h"
 #include "io/safetensors.h"
 #include "io/safetensors_header.h"
@@ -22,33 +23,23 @@ constexpr const char* kSingleName = "model.safetensors";
 constexpr const char* kIndexName = "model.safetensors.index.json";
 constexpr std::size_t kMaxIndexBytes = std::size_t{64} << 20;
 
-// What an index may call a file: a bare name, so that nothing outside the directory is opened.
-bool is_bare_name(const std::string& name) {
-  return name.ends_with(".safetensors") && name.front() != '.' &&
-         name.find_first_of(std::string("/\\\0", 3)) == std::string::npos;
-}
-
 // tensor -> file
 std::map<std::string, std::string> read_index(const std::string& path) {
   const MappedFile file(path);
-  if (file.bytes().size() > kMaxIndexBytes) {
-    fail(ExitCode::kData, "{}: has {}; no index is that large", path,
-         bytes_text(static_cast<std::int64_t>(file.bytes().size())));
-  }
-  const auto* text = reinterpret_cast<const char*>(file.bytes().data());
-  const json index =
-      json::parse(text, text + file.bytes().size(), nullptr, /*allow_exceptions=*/false);
+  const std::string_view text = file.text(kMaxIndexBytes);
+  check_json_nesting(text, path);
+  const json index = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
     fail(ExitCode::kData, "{}: not JSON with an object \"weight_map\"", path);
   }
   std::map<std::string, std::string> files;
   for (const auto& [tensor, value] : index["weight_map"].items()) {
     const std::string name = value.is_string() ? value.get<std::string>() : "";
-    if (!is_bare_name(name)) {
+    if (!is_bare_name(name) || !name.ends_with(".safetensors")) {
       fail(ExitCode::kData,
            "{}: weight_map names '{}' for tensor '{}'; it must be the name of a .safetensors file "
            "in the same directory",
-           path, value.is_string() ? name : value.dump(), tensor);
+           path, name, tensor);
     }
     files[tensor] = name;
   }

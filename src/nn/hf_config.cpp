@@ -3,6 +3,7 @@
 #include "nn/hf_config.h"
 
 #include "core/error.h"
+#include "core/json_nesting.h"
 
 #include <nlohmann/json.hpp>
 
@@ -252,6 +253,7 @@ void read_model(ModelConfig& model, const Keys& keys) {
 }  // namespace
 
 HfConfig parse_hf_config(const std::string& text, const std::string& path) {
+  check_json_nesting(text, path);
   const json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) {
     fail(ExitCode::kData, "{}: not a JSON object; copy the model's config.json again", path);

@@ -17,6 +17,7 @@ MUTATIONS = int(os.environ.get("LOCKSTEP_MUTATIONS", "2000"))
 SPLICES = [b"-1", b"18446744073709551615", b"1e400", b"null", b"[[[[[[[[", b"{", b"}", b'"',
            b"0", b"\\u0000", b"\xff\xfe", b"../../etc/passwd", b'":{"', b"NaN", b"4294967296",
            b"\n"]
+DEPTH = 200000  # recursion at a hundred bytes a level would leave the stack
 MEMORY_SLACK = 96 << 20
 
 
@@ -57,8 +58,8 @@ def replaced_number(source, data):
     walk(value)
     node, key = source.choice(spots)
     node[key] = source.choice((-1, 0, 1, 2**31, 2**62, 1e300, None, True, [], {}, "", "../x",
-                               "a" * 999))
-    return json.dumps(value).encode()
+                               "a" * 999, "DEEP", "DEEP"))
+    return json.dumps(value).replace('"DEEP"', "[" * DEPTH + "]" * DEPTH).encode()
 
 
 class Target:
