@@ -10,7 +10,6 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
 #include <memory>
 
 namespace lockstep {
@@ -27,15 +26,6 @@ struct EvalArguments {
   bool json = false;
 };
 
-// Tokens per sequence where nobody says: runs are judged as they were trained, others within what
-// is cheap.
-constexpr std::int64_t kForeignSeqLen = 1024;
-
-std::int64_t default_seq_len(const ModelSource& source) {
-  const std::int64_t context = source.options.model.seq_len;
-  return source.foreign() ? std::min(context, kForeignSeqLen) : context;
-}
-
 ModelPlan inference_plan(const ModelSource& source, const EvalArguments& arguments) {
   ModelPlan plan;
   plan.mode = ModelPlan::Mode::kInference;
@@ -45,7 +35,7 @@ ModelPlan inference_plan(const ModelSource& source, const EvalArguments& argumen
   plan.int8_activations = source.int8_activations;
   plan.batch = arguments.micro_batch_size > 0 ? arguments.micro_batch_size
                                               : source.options.train.micro_batch_size;
-  plan.seq_len = arguments.seq_len > 0 ? arguments.seq_len : default_seq_len(source);
+  plan.seq_len = arguments.seq_len > 0 ? arguments.seq_len : source.judged_seq_len();
   if (plan.seq_len > source.options.model.seq_len) {
     fail(ExitCode::kUsage, "--seq-len {}: the model's context is {} tokens", plan.seq_len,
          source.options.model.seq_len);

@@ -15,14 +15,11 @@
 
 #include <CLI/CLI.hpp>
 
-#include <algorithm>
 #include <filesystem>
 #include <memory>
 
 namespace lockstep {
 namespace {
-
-constexpr std::int64_t kForeignSeqLen = 1024;  // as `eval` judges models from elsewhere
 
 struct ExportArguments {
   std::string model;
@@ -65,7 +62,7 @@ class Judge {
   Judge(Session& session, const ModelSource& source, const std::vector<std::string>& data)
       : session_(session), batch_(source.options.train.micro_batch_size) {
     const ModelConfig& config = source.options.model;
-    seq_len_ = source.foreign() ? std::min(config.seq_len, kForeignSeqLen) : config.seq_len;
+    seq_len_ = source.judged_seq_len();
     if (data.empty()) return;
     data_ = std::make_unique<Dataset>(data, "val", seq_len_, config.vocab, source.options.run.seed);
   }
@@ -136,15 +133,12 @@ void write_files(const std::string& path, const ExportModel& model, const ModelS
     tick();
     bar.show(done, total);
   };
-  const std::string parent = std::filesystem::path(path).parent_path().string();
   if (arguments.gguf()) {
     const GgufExport gguf{.config = model.config,
                           .name = model_name(source, arguments),
                           .type = gguf_type(report.dtype, report.scheme),
                           .tokenizer_pre = arguments.tokenizer_pre,
                           .tokenizer = model.tokenizer};
-    std::int64_t row_bytes = gguf_row_bytes(gguf.type, 32);
-    require_free_space(parent, report.parameters * row_bytes / 32);
     report.fallbacks = write_gguf(path, gguf, *model.weights, progress).as_f16;
     report.files = {{std::filesystem::path(arguments.out).filename().string(),
                      static_cast<std::int64_t>(std::filesystem::file_size(path)),
@@ -153,7 +147,8 @@ void write_files(const std::string& path, const ExportModel& model, const ModelS
   }
   const HuggingFaceOptions options{
       .dtype = report.dtype, .quantize = report.scheme, .progress = progress};
-  require_free_space(parent, hugging_face_bytes(model.config, options));
+  require_free_space(std::filesystem::path(path).parent_path().string(),
+                     hugging_face_bytes(model.config, options));
   make_directories(path);
   write_hugging_face(path, model, options);
   report.files = hash_files(path);

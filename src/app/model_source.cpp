@@ -5,6 +5,7 @@
 #include "compress/foreign_model.h"
 #include "trainer/snapshot.h"
 
+#include <algorithm>
 #include <filesystem>
 
 namespace lockstep {
@@ -57,6 +58,12 @@ void use_checkpoint(ModelSource& source, const std::string& path) {
 }
 
 }  // namespace
+
+std::int64_t ModelSource::judged_seq_len() const {
+  constexpr std::int64_t kForeignSeqLen = 1024;
+  const std::int64_t context = options.model.seq_len;
+  return foreign() ? std::min(context, kForeignSeqLen) : context;
+}
 
 std::unique_ptr<CheckpointReader> open_checkpoint(const std::string& path, const std::string& what,
                                                   World& world, Log& log) {

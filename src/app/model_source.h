@@ -27,6 +27,9 @@ struct ModelSource {
   std::string description;                // "runs/tiny step 2000"
 
   bool foreign() const { return reader == nullptr; }
+  // Tokens per sequence to judge it on where nobody says: runs as they were trained, others their
+  // context, at most 1024.
+  std::int64_t judged_seq_len() const;
 };
 
 // The checkpoint at `path`, or the newest whole one of the run there, its files verified on every

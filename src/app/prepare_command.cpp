@@ -1,6 +1,7 @@
 // `lockstep prepare`: texts and JSON lines to token shards, with a progress bar on a terminal.
 #include "app/prepare_command.h"
 
+#include "app/progress_bar.h"
 #include "app/signals.h"
 #include "core/error.h"
 #include "data/prepare.h"
@@ -12,29 +13,10 @@
 #include <memory>
 #include <string>
 
-#include <unistd.h>
-
 namespace lockstep {
 namespace {
 
 constexpr double kMib = 1024.0 * 1024.0;
-
-// "[=====>    ]  45%  12.0 of 26.7 MiB", rewritten in place; only the amount when the end is not
-// known.
-void draw_progress(std::int64_t done, std::int64_t total) {
-  const double done_mib = static_cast<double>(done) / kMib;
-  if (total <= 0) {
-    fmt::print(stderr, "\r{:.1f} MiB", done_mib);
-  } else {
-    const double fraction = static_cast<double>(done) / static_cast<double>(total);
-    constexpr int kWidth = 40;
-    const int filled = static_cast<int>(fraction * kWidth);
-    fmt::print(stderr, "\r[{:<{}}] {:3.0f}%  {:.1f} of {:.1f} MiB",
-               std::string(static_cast<std::size_t>(filled), '='), kWidth, 100.0 * fraction,
-               done_mib, static_cast<double>(total) / kMib);
-  }
-  std::fflush(stderr);
-}
 
 void print_summary(const PrepareOptions& options, const PrepareResult& result) {
   fmt::print("{} documents, {:.1f} MiB of text, vocabulary {}\n", result.documents,
@@ -54,17 +36,20 @@ void print_summary(const PrepareOptions& options, const PrepareResult& result) {
   fmt::print("next: lockstep train CONFIG.toml --data.train={0} --data.val={0}\n", options.out);
 }
 
-int run_prepare(PrepareOptions options) {
-  const bool terminal = isatty(STDERR_FILENO) == 1;
-  options.on_progress = [terminal](std::int64_t done, std::int64_t total) {
+PrepareResult prepare_with_progress(PrepareOptions& options) {
+  ProgressBar bar("reading");
+  options.on_progress = [&bar](std::int64_t done, std::int64_t total) {
     if (stop_requested() != 0) {
       fail(ExitCode::kInterrupted, "stopped by {}; nothing was written",
            signal_name(stop_requested()));
     }
-    if (terminal) draw_progress(done, total);
+    bar.show(done, total);
   };
-  const PrepareResult result = prepare(options);
-  if (terminal) fmt::print(stderr, "\r{:79}\r", "");
+  return prepare(options);
+}
+
+int run_prepare(PrepareOptions options) {
+  const PrepareResult result = prepare_with_progress(options);
   print_summary(options, result);
   return 0;
 }

@@ -19,13 +19,20 @@ ProgressBar::~ProgressBar() {
 
 void ProgressBar::show(std::int64_t done, std::int64_t total) {
   const auto now = std::chrono::steady_clock::now();
-  if (!terminal_ || total <= 0) return;
-  if (done < total && now - last_ < std::chrono::milliseconds(100)) return;
+  if (!terminal_) return;
+  if (done != total && now - last_ < std::chrono::milliseconds(100)) return;
   last_ = now;
-  constexpr int kWidth = 40;
-  const double fraction = static_cast<double>(done) / static_cast<double>(total);
-  const std::string bar(static_cast<std::size_t>(fraction * kWidth), '=');
-  fmt::print(stderr, "\r{} [{:<{}}] {:3.0f}%", label_, bar, kWidth, 100.0 * fraction);
+  constexpr double kMib = 1024.0 * 1024.0;
+  constexpr int kWidth = 32;
+  const double done_mib = static_cast<double>(done) / kMib;
+  if (total <= 0) {
+    fmt::print(stderr, "\r{} {:.1f} MiB", label_, done_mib);
+  } else {
+    const double fraction = static_cast<double>(done) / static_cast<double>(total);
+    const std::string bar(static_cast<std::size_t>(fraction * kWidth), '=');
+    fmt::print(stderr, "\r{} [{:<{}}] {:3.0f}%  {:.1f} of {:.1f} MiB", label_, bar, kWidth,
+               100.0 * fraction, done_mib, static_cast<double>(total) / kMib);
+  }
   std::fflush(stderr);
 }
 

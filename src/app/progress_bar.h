@@ -1,4 +1,4 @@
-// A progress bar on standard error, drawn only when that is a terminal.
+// A progress bar over bytes on standard error, drawn only when that is a terminal.
 #pragma once
 
 #include <chrono>
@@ -14,7 +14,8 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
-  // At most ten times a second; the last call, done = total, always.
+  // Bytes. At most ten times a second; the last call, done = total, always. A `total` that is not
+  // known is 0 or less: only the amount is shown.
   void show(std::int64_t done, std::int64_t total);
 
  private:

@@ -13,7 +13,6 @@ struct BpeTrainOptions {
   std::int64_t vocab = 0;              // entries in all, the 256 bytes and the eos token included
   std::string pre_tokenizer = "gpt2";  // gpt2 | qwen2 | llama3 | deepseek
   std::string eos_token = "<|endoftext|>";
-  int threads = 1;
 };
 
 // Counts pre-tokens piece by piece (memory grows with the number of distinct ones only), then

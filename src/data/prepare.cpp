@@ -270,7 +270,7 @@ class Preparation {
 PrepareResult prepare(const PrepareOptions& options) {
   check_options(options);
   const int threads = threads_of(options);
-  PrepareTokenizer source = open_prepare_tokenizer(options, threads);
+  PrepareTokenizer source = open_prepare_tokenizer(options);
   Preparation preparation(options, threads, find_inputs(options.inputs));
   return preparation.run(std::move(source));
 }

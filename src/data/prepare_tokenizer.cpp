@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::string_view kTrained = "bpe:";
 
-std::unique_ptr<BpeTrainer> make_trainer(const PrepareOptions& options, int threads) {
+std::unique_ptr<BpeTrainer> make_trainer(const PrepareOptions& options) {
   const std::string_view count = std::string_view(options.tokenizer).substr(kTrained.size());
   BpeTrainOptions training;
   const auto [end, error] =
@@ -22,7 +22,6 @@ std::unique_ptr<BpeTrainer> make_trainer(const PrepareOptions& options, int thre
   }
   if (!options.pre_tokenizer.empty()) training.pre_tokenizer = options.pre_tokenizer;
   if (!options.eos_token.empty()) training.eos_token = options.eos_token;
-  training.threads = threads;
   return std::make_unique<BpeTrainer>(training);
 }
 
@@ -51,10 +50,10 @@ std::unique_ptr<Tokenizer> open_existing(const PrepareOptions& options) {
 
 }  // namespace
 
-PrepareTokenizer open_prepare_tokenizer(const PrepareOptions& options, int threads) {
+PrepareTokenizer open_prepare_tokenizer(const PrepareOptions& options) {
   PrepareTokenizer result;
   if (options.tokenizer.starts_with(kTrained)) {
-    result.trainer = make_trainer(options, threads);
+    result.trainer = make_trainer(options);
   } else {
     result.tokenizer = open_existing(options);
   }

@@ -17,6 +17,6 @@ struct PrepareTokenizer {
 
 // Throws UserError: kUsage (unknown kind, options that do not go together, a tokenizer without an
 // end-of-text token), kData (files that are not understood).
-PrepareTokenizer open_prepare_tokenizer(const PrepareOptions& options, int threads);
+PrepareTokenizer open_prepare_tokenizer(const PrepareOptions& options);
 
 }  // namespace lockstep
