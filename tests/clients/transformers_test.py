@@ -291,6 +291,7 @@ def notices(probe, case, key, value):
             config = json.load(file)
         if key == "num_attention_heads":  # as many rows, in heads twice as wide
             config["num_key_value_heads"] //= 2
+            config["head_dim"] = config["hidden_size"] // value  # written by transformers 5 only
         if "rope_parameters" in config and key in ("rope_theta", "rope_scaling"):  # transformers 5
             changed = {key: value} if key == "rope_theta" else value or {"rope_type": "default"}
             config["rope_parameters"].update(changed)

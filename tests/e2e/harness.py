@@ -90,6 +90,16 @@ def stat_fields(pid):
         return []
 
 
+def withstands(pid, number):
+    """Whether the process has a handler for the signal or holds it back; not so while it loads."""
+    try:
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    masks = re.findall(r"^Sig(?:Blk|Cgt):\s*(\w+)$", status, re.MULTILINE)
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
+
+
 def kill_quietly(pid, number):
     try:
         os.kill(pid, number)
