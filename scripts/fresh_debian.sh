@@ -65,14 +65,18 @@ timed() {
 }
 
 make_root() {
-  local components=main
-  # Ubuntu keeps half of the packages outside main; debootstrap knows each suite's own mirror.
+  local components=main from=(${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"})
+  # Ubuntu keeps half of the packages outside main. Suites younger than this debootstrap are made
+  # as gutsy was: its script serves them all.
   case "$suite" in
     bookworm | trixie | sid) ;;
-    *) components=main,universe ;;
+    *)
+      components=main,universe
+      from=("${DEBIAN_MIRROR:-http://archive.ubuntu.com/ubuntu}" gutsy)
+      ;;
   esac
   quietly "$target.debootstrap.log" debootstrap --variant=minbase --components="$components" \
-    "$suite" "$target" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
+    "$suite" "$target" "${from[@]}"
   rm -f "$target.debootstrap.log"
   cp /etc/resolv.conf "$target/etc/resolv.conf"
   # How this machine reaches its mirror holds inside as well.

@@ -2,7 +2,8 @@
 # Installs the Debian 12 or Ubuntu 24.04 packages that Lockstep needs and this machine lacks.
 #
 # Usage: scripts/install_packages.sh [--tests] [--list]
-#   --tests  also what the tests use beside the program: python3 with venv, h5py and PyTorch
+#   --tests  also what the tests use beside the program: python3 with venv, h5py and PyTorch, which
+#            Ubuntu does not have: the tests that want it are skipped there
 #   --list   only print the packages
 #
 # Works as root or with passwordless sudo; otherwise prints the one line to run and exits 1. Does
@@ -15,10 +16,14 @@ source "$(dirname "$0")/common.sh"
 packages=(g++ cmake ninja-build libfmt-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
   libgtest-dev libssl-dev libhdf5-dev libopenblas-dev libopenmpi-dev openmpi-bin gnuplot-nox
   libpcre2-dev libutf8proc-dev libzstd-dev zlib1g-dev)
+system=$(sed -n 's/^ID\(_LIKE\)\?=//p' /etc/os-release 2> /dev/null || true)
 only_list=no
 while [ $# -gt 0 ]; do
   case "$1" in
-    --tests) packages+=(python3 python3-venv python3-h5py python3-numpy python3-torch) ;;
+    --tests)
+      packages+=(python3 python3-venv python3-h5py python3-numpy)
+      [[ $system == *ubuntu* ]] || packages+=(python3-torch)
+      ;;
     --list) only_list=yes ;;
     --help) show_help && exit 0 ;;
     *) say "install_packages.sh: error: unknown argument $1; see --help" && exit 64 ;;

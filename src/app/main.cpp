@@ -9,12 +9,12 @@
 #include "app/generate_command.h"
 #include "app/inspect_command.h"
 #include "app/launcher.h"
+#include "app/library_settings.h"
 #include "app/plan_command.h"
 #include "app/prepare_command.h"
 #include "app/session.h"
 #include "app/signals.h"
 #include "app/train_command.h"
-#include "app/wait_policy.h"
 #include "core/error.h"
 
 #include <fmt/core.h>
@@ -130,7 +130,7 @@ int report(const Failure& failure, MpiSession& mpi) {
 }  // namespace lockstep
 
 int main(int argc, char** argv) {
-  lockstep::prefer_sleeping_threads(argv);
+  lockstep::prefer_good_library_settings(argv);
   lockstep::install_signal_handlers();
   lockstep::MpiSession mpi;
   try {

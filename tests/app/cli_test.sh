@@ -91,6 +91,11 @@ expect 0 'lockstep COMMAND --help' --help
 expect 0 '--optimizer.lr NUMBER' train --help
 expect 0 '^CLI11 ' --version
 expect 0 '^lockstep +[0-9]' --version
+# OpenBLAS's kernels for unknown processors are for those that are older than AVX2; a choice stands.
+if grep -qw avx2 /proc/cpuinfo; then
+  "$program" --version | grep -q '^OpenBLAS .*Prescott' && complain "kernels of old processors"
+  OPENBLAS_CORETYPE=Prescott expect 0 '^OpenBLAS .*Prescott' --version
+fi
 expect 0 '"largest_micro_batch": [0-9]' plan good.toml --json
 expect 0 '"logits": [0-9]' plan good.toml --json
 expect 0 'parameters' plan good.toml --world=3
