@@ -8,7 +8,8 @@
 #   --worktree         copy the files as they are, not as committed
 #   --quickstart-only  leave scripts/test.sh out
 #
-# Needs root and debootstrap. DEBIAN_MIRROR names another mirror; proxy settings are passed on.
+# Needs root and debootstrap. DEBIAN_MIRROR names another mirror; proxy settings and PIP_CERT are
+# passed on.
 
 set -euo pipefail
 # shellcheck source=scripts/common.sh
@@ -82,6 +83,8 @@ make_root() {
   # How this machine reaches its mirror holds inside as well.
   apt-config dump | grep -E '^Acquire::(https?|ftp)::|^Acquire::Retries' \
     > "$target/etc/apt/apt.conf.d/90host" || true
+  # The same for PyPI: a proxy between may sign with a certificate of its own.
+  if [ -n "${PIP_CERT:-}" ]; then cp "$PIP_CERT" "$target/etc/host_certificates.crt"; fi
 }
 
 copy_repository() {
@@ -97,6 +100,7 @@ copy_repository() {
 inside() {
   chroot "$target" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root CI=true \
     ${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} \
+    ${PIP_CERT:+PIP_CERT=/etc/host_certificates.crt} \
     bash -c "cd /lockstep && $1" < /dev/null
 }
 
