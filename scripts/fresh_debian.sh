@@ -79,7 +79,8 @@ make_root() {
   quietly "$target.debootstrap.log" debootstrap --variant=minbase --components="$components" \
     "$suite" "$target" "${from[@]}"
   rm -f "$target.debootstrap.log"
-  cp /etc/resolv.conf "$target/etc/resolv.conf"
+  # Names, this machine's own among them: mpirun looks it up at every start.
+  cp /etc/resolv.conf /etc/hosts "$target/etc/"
   # How this machine reaches its mirror holds inside as well.
   apt-config dump | grep -E '^Acquire::(https?|ftp)::|^Acquire::Retries' \
     > "$target/etc/apt/apt.conf.d/90host" || true

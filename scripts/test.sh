@@ -41,13 +41,15 @@ fi
 
 # ctest's summary is held back until the reasons for skipping have been printed.
 summary=$build/test_summary.txt
-: > "$summary"
+final='tests passed, [0-9]+ tests failed out of|^Total Test time|^No tests were found'
+hold_summary() {
+  local line
+  while IFS= read -r line && ! [[ $line =~ $final ]]; do printf '%s\n' "$line"; done
+  { printf '%s\n' "$line" && cat; } > "$summary"
+}
 code=0
 ctest --test-dir "$build" -L "^($labels)\$" -j "$(cores)" --output-on-failure < /dev/null |
-  awk -v summary="$summary" '
-    /tests passed, [0-9]+ tests failed out of|^No tests were found/ { held = 1 }
-    held { print > summary; next }
-    { print; fflush() }' || code=$?
+  hold_summary || code=$?
 
 # GoogleTest prints "file:line: Skipped" and then the reason; other tests print "skipped: reason".
 log=$build/Testing/Temporary/LastTest.log
@@ -57,7 +59,6 @@ reasons=$(awk '/: Skipped$/ { getline reason; print reason }
 if [ -n "$reasons" ]; then
   printf 'skipped, and why:\n%s\n' "$reasons"
 fi
-final='tests passed, [0-9]+ tests failed out of|^Total Test time|^No tests were found'
 grep -vE "$final" "$summary" || true
 grep -E "$final" "$summary" || { echo "ctest gave no summary"; code=1; }
 if grep -q '^No tests were found' "$summary"; then code=1; fi
