@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -19,8 +20,6 @@ SPLICES = [b"-1", b"18446744073709551615", b"1e400", b"null", b"[[[[[[[[", b"{",
            b"\n"]
 DEPTH = 200000  # recursion at a hundred bytes a level would leave the stack
 MEMORY_SLACK = 96 << 20
-# Without a wait policy the program starts itself over to set this one: half of such a short life.
-SETTINGS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 
 def mutate(source, data, head):
@@ -138,6 +137,14 @@ class Hostile(harness.Case):
                    ["prepare", "--out={place}/out", "--tokenizer=byte", "{}"]),
         ]
 
+    def environment_without_restart(self):
+        """With what the program would start itself over to set: half of such a short life."""
+        version = self.run_program("--version").out
+        kernels = re.search(r"^OpenBLAS .* (\w+) MAX_THREADS", version, re.MULTILINE)
+        return harness.clean_environment(
+            {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+            | ({"OPENBLAS_CORETYPE": kernels[1]} if kernels else {}))
+
     def attack(self, target, number, seed):
         """(code, error lines, peak bytes, names written beside --out) of one mutation."""
         source = random.Random(f"{seed} {target.name} {number}")
@@ -164,7 +171,7 @@ class Hostile(harness.Case):
             command.append(word)
         process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                   env=harness.clean_environment(SETTINGS))
+                                   env=self.environment)
         error = process.stderr.read().decode(errors="replace")
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -177,6 +184,7 @@ class Hostile(harness.Case):
 
     def test_mutated_files(self):
         targets = self.prepare_targets()
+        self.environment = self.environment_without_restart()
         seed = self.random.random()
         sanitized = b"__asan_init" in pathlib.Path(self.program).read_bytes()
         refused = {target.name: 0 for target in targets}
