@@ -2,8 +2,8 @@
 // - OpenMP's threads spin while they wait, which makes a step several times as long as soon as
 //   anything else runs on the cores (another rank, a test); sleeping costs nothing that can be
 //   measured when nothing does.
-// - OpenBLAS takes kernels for SSE3 on a processor that is younger than the library: a quarter of
-//   the speed of those for AVX-512.
+// - OpenBLAS takes kernels for SSE3 on a processor that is younger than the library: a step takes
+//   three times as long as with those for AVX-512.
 #pragma once
 
 namespace lockstep {
