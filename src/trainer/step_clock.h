@@ -1,6 +1,12 @@
-// StepClock: wall time of steps as the metrics report it, means since the last row, and the ETA.
+// StepClock: how long steps take on the device, means since the last row, and the run's age.
+// A device may work on one step while the host has enqueued the next and reads the one before, so
+// steps are timed by events at their ends and not by when the host hears of them.
 #pragma once
 
+#include "core/error.h"
+#include "device/stream.h"
+
+#include <array>
 #include <chrono>
 #include <cstdint>
 
@@ -16,27 +22,39 @@ class StepClock {
     double comm_exposed_ms = 0.0;
   };
 
-  // Starts counting at `step`; pauses (evaluation, saves) are left out by calling it again.
-  void start(std::int64_t step, double data_wait_ms) {
-    began_ = last_ = Clock::now();
-    first_step_ = step;
-    first_wait_ms_ = data_wait_ms;
-    exposed_ms_ = 0.0;
+  explicit StepClock(Device& device)
+      : ends_{Event(device, /*timed=*/true), Event(device, /*timed=*/true),
+              Event(device, /*timed=*/true)} {}
+
+  // Counts from here on, after `step`; what went before it on the stream (evaluation, saves) is
+  // left out. Every enqueued step must have been read.
+  void start(std::int64_t step, double data_wait_ms, Stream& stream) {
+    CHECK(read_ == enqueued_, "{} steps were not read", enqueued_ - read_);
+    end(enqueued_).record(stream);
+    begin_row(step, data_wait_ms);
   }
-  // A step's report is there.
+  // All work of a step is on the stream. At most two steps may be enqueued and not read.
+  void step_enqueued(Stream& stream) {
+    CHECK(enqueued_ - read_ + 1 < static_cast<std::int64_t>(ends_.size()));
+    end(++enqueued_).record(stream);
+  }
+  // Reads the oldest step; blocks until the device has done it.
   void step_done(double exposed_ms) {
+    CHECK(read_ < enqueued_);
+    const Event& begin = end(read_);
+    Event& done = end(++read_);
+    done.synchronize();
+    last_step_ms_ = Event::elapsed_ms(begin, done);
+    row_ms_ += last_step_ms_;
     exposed_ms_ += exposed_ms;
-    const Clock::time_point now = Clock::now();
-    last_step_ms_ = std::chrono::duration<double, std::milli>(now - last_).count();
-    last_ = now;
   }
 
-  // Means over the steps since start(); then counts on from `step`.
+  // Means over the steps read since the last row, the newest of which is `step`.
   Means lap(std::int64_t step, double data_wait_ms) {
-    const double ms = std::chrono::duration<double, std::milli>(Clock::now() - began_).count();
     const double steps = step > first_step_ ? static_cast<double>(step - first_step_) : 1.0;
-    const Means means{ms / steps, (data_wait_ms - first_wait_ms_) / steps, exposed_ms_ / steps};
-    start(step, data_wait_ms);
+    const Means means{row_ms_ / steps, (data_wait_ms - first_wait_ms_) / steps,
+                      exposed_ms_ / steps};
+    begin_row(step, data_wait_ms);
     return means;
   }
   double last_step_ms() const { return last_step_ms_; }
@@ -45,11 +63,20 @@ class StepClock {
   }
 
  private:
+  Event& end(std::int64_t step) { return ends_[static_cast<std::size_t>(step) % ends_.size()]; }
+  void begin_row(std::int64_t step, double data_wait_ms) {
+    first_step_ = step;
+    first_wait_ms_ = data_wait_ms;
+    row_ms_ = exposed_ms_ = 0.0;
+  }
+
   Clock::time_point created_ = Clock::now();
-  Clock::time_point began_ = Clock::now();
-  Clock::time_point last_ = Clock::now();
+  std::array<Event, 3> ends_;  // where the oldest unread step began, and the ends of two
+  std::int64_t enqueued_ = 0;
+  std::int64_t read_ = 0;
   std::int64_t first_step_ = 0;
   double first_wait_ms_ = 0.0;
+  double row_ms_ = 0.0;
   double exposed_ms_ = 0.0;
   double last_step_ms_ = 0.0;
 };

@@ -40,7 +40,8 @@ Trainer::Trainer(const TrainerInputs& inputs)
           allocate_batch_buffers(arena_, options_.train.micro_batch_size * options_.model.seq_len)),
       snapshots_(state_, inputs.world, inputs.checkpoints, inputs.tokenizer_directory,
                  options_.checkpoint, inputs.log),
-      staging_(inputs.device, kStagingSlots * 2 * batch_.tokens.bytes()) {
+      staging_(inputs.device, kStagingSlots * 2 * batch_.tokens.bytes()),
+      clock_(inputs.device) {
   for (int slot = 0; slot < kStagingSlots; ++slot) staged_.emplace_back(inputs.device);
   if (in_.val_data != nullptr) {
     evaluator_.emplace(arena_, inputs.device, options_.train.micro_batch_size,
@@ -80,7 +81,7 @@ ExitCode Trainer::run() {
   phase_ = "train";
   // A validation that a stop cut short comes first.
   if (evaluate_first_ && validates_here()) evaluate();
-  clock_.start(step_, loader.wait_ms());
+  clock_.start(step_, loader.wait_ms(), stream_);
   // A GPU computes this step while the host reads the one before; a CPU is done with it.
   const std::int64_t lag = in_.device.kind() == DeviceKind::kCuda ? 1 : 0;
   bool warm = false;  // the first step is done: every library has taken its memory
@@ -97,7 +98,7 @@ ExitCode Trainer::run() {
     }
     if (evaluates) evaluate();
     if (saves) save("interval", /*required=*/false);
-    if (evaluates || saves) clock_.start(step_, loader.wait_ms());
+    if (evaluates || saves) clock_.start(step_, loader.wait_ms(), stream_);
     if (in_.directory != nullptr) in_.directory->heartbeat();
     if (in_.watchdog != nullptr) in_.watchdog->progress();
   }
@@ -122,6 +123,7 @@ void Trainer::train_step(TrainLoader& loader) {
   ++step_;
   samples_ += options_.train.global_batch_size;
   state_.end_step(step_, wants_to_stop(), in_.communicator, stream_);
+  clock_.step_enqueued(stream_);
   in_.communicator.check_async_error();
 }
 

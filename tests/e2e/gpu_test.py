@@ -3,6 +3,7 @@
 # ctest) where there is no GPU.
 import json
 import signal
+import statistics
 import subprocess
 import sys
 
@@ -81,6 +82,14 @@ class Gpu(harness.Case):
         rows = self.rows("fp16_high")
         self.assertGreater(rows[-1]["skipped"], 0)
         self.assertLess(rows[-1]["loss"], rows[0]["loss"])
+
+    def test_no_step_looks_shorter_than_it_was(self):
+        """The host runs ahead of the card; rows tell the card's time."""
+        self.train("timed", self.options(
+            model__layers=6, model__heads=8, model__hidden=512, train__steps=12,
+            train__micro_batch_size=128, train__global_batch_size=1024))
+        times = [row["step_ms"] for row in self.rows("timed")][2:]
+        self.assertGreater(min(times), 0.7 * statistics.median(times), times)
 
     def test_other_device_goes_on(self):
         """A checkpoint of the GPU resumes on the CPU, and the losses stay near."""
