@@ -1,19 +1,18 @@
 #!/usr/bin/env bash
-# Times whole training steps on this machine's GPUs, PyTorch's compiled model beside them where
-# torch is installed. One line of JSON a run, in the order A B B A (peer, ours, ours, peer).
-#   scripts/bench_gpu.sh [--binary build/lockstep] [--steps N] [--gpus N] [--only LABEL]
+# Times whole training steps on one GPU, PyTorch's compiled model beside them where torch is
+# installed. One line of JSON a run, in the order A B B A (peer, ours, ours, peer).
+# bench_scaling.sh measures several GPUs.
+#   scripts/bench_gpu.sh [--binary build/lockstep] [--steps N] [--only LABEL]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 binary=build/lockstep
 steps=20
-gpus=1
 only=""
 while [ $# -gt 0 ]; do
   case "$1" in
     --binary) binary=$2; shift 2 ;;
     --steps) steps=$2; shift 2 ;;
-    --gpus) gpus=$2; shift 2 ;;
     --only) only=$2; shift 2 ;;
     *) echo "bench_gpu.sh: unknown option $1; see the head of this file" >&2; exit 64 ;;
   esac
@@ -39,31 +38,24 @@ warmup_steps = 100
 interval = 1
 END
 
-launch=()
-if [ "$gpus" -gt 1 ]; then
-  launch=(mpirun --allow-run-as-root --bind-to none -n "$gpus")
-fi
-
 ours() {  # label preset dtype micro-batch accumulation
   local label=$1
   [ -z "$only" ] || [[ $label == *"$only"* ]] || return 0
   rm -rf "$work/run"
-  if ! "${launch[@]}" "$binary" train "$work/bench.toml" --run.dir="$work/run" --run.device=cuda \
+  if ! "$binary" train "$work/bench.toml" --run.dir="$work/run" --run.device=cuda \
       --model.preset="$2" --precision.dtype="$3" --train.micro_batch_size="$4" \
-      --train.global_batch_size="$(($4 * $5 * gpus))" > "$work/log" 2>&1; then
+      --train.global_batch_size="$(($4 * $5))" > "$work/log" 2>&1; then
     tail -5 "$work/log"
     return 0
   fi
-  python3 scripts/bench/summarize.py "$work/run/metrics.jsonl" --label "$label x$gpus"
+  python3 scripts/bench/summarize.py "$work/run/metrics.jsonl" --label "$label"
 }
 
 peer() {  # label preset dtype micro-batch accumulation
   local label=$1
   [ -z "$only" ] || [[ $label == *"$only"* ]] || return 0
   python3 -c 'import torch' 2> /dev/null || { echo "no PyTorch here: no peer"; return 0; }
-  local start=(python3)
-  if [ "$gpus" -gt 1 ]; then start=(python3 -m torch.distributed.run --nproc-per-node="$gpus"); fi
-  "${start[@]}" scripts/bench/peer_torch.py --preset "$2" --dtype "$3" --micro-batch "$4" \
+  python3 scripts/bench/peer_torch.py --preset "$2" --dtype "$3" --micro-batch "$4" \
     --accumulation "$5" --steps "$steps" 2> "$work/log" || tail -5 "$work/log"
 }
 
@@ -75,13 +67,8 @@ both() {
 }
 
 both "gpt2-124m bf16 64x1024x8" gpt2-124m bf16 64 8
-if [ "$gpus" -gt 1 ]; then
-  both "gpt2-124m bf16 64x1024x1" gpt2-124m bf16 64 1
-  ours "gpt2-124m bf16 8x1024x1" gpt2-124m bf16 8 1
-else
-  both "gpt2-124m fp16 64x1024x8" gpt2-124m fp16 64 8
-  ours "gpt2-124m bf16 64x1024x1" gpt2-124m bf16 64 1
-  ours "gpt2-124m bf16 8x1024x1" gpt2-124m bf16 8 1
-  ours "gpt2-355m bf16 16x1024x4" gpt2-355m bf16 16 4
-  ours "qwen2.5-0.5b bf16 16x1024x4" qwen2.5-0.5b bf16 16 4
-fi
+both "gpt2-124m fp16 64x1024x8" gpt2-124m fp16 64 8
+ours "gpt2-124m bf16 64x1024x1" gpt2-124m bf16 64 1
+ours "gpt2-124m bf16 8x1024x1" gpt2-124m bf16 8 1
+ours "gpt2-355m bf16 16x1024x4" gpt2-355m bf16 16 4
+ours "qwen2.5-0.5b bf16 16x1024x4" qwen2.5-0.5b bf16 16 4
