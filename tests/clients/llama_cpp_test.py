@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # Exports as GGUF, opened by llama.cpp itself: the same token ids, the same probabilities of every
-# next token as our own engine gives for the file, the same greedy text, the same loss when
-# quantized; and gguf's reader finds what was announced. A file with rotary rows in the wrong order
-# must be noticed.
+# next token as our own engine gives for the file, the same greedy text up to ties, the same loss
+# when quantized; and gguf's reader finds what was announced. A file with rotary rows in the wrong
+# order must be noticed.
 """Usage: llama_cpp_test.py PROGRAM PROBE [CASE...]   exit 0: equal, 1: not, 77: skipped"""
 
 import importlib.util
@@ -51,8 +51,9 @@ FORMATS = {
     "BF16": (["--dtype", "bf16"], 1e-1, 3e-3),
     "Q8_0": (["--quantize", "q8_0"], None, 3e-3),
 }
-# llama.cpp looks GPT-2's GELU up in an fp16 table, whatever the weights are.
-GELU_TABLE_ERROR = 1e-2
+# llama.cpp looks GPT-2's GELU up in an fp16 table, whatever the weights are: half a unit of fp16's
+# last place (2^-11 = 5e-4) on every activation.
+GELU_TABLE_ERROR = 3e-3
 LINES = ["Hello, world!", "It's 12345 o'clock; we've  3 spaces   here", "  leading", "trailing  ",
          "tab\tand\ttabs", "naive cafe: na\u00efve caf\u00e9", "\u4f60\u597d\uff0c\u4e16\u754c",
          "\u3053\u3093\u306b\u3061\u306f", "emoji \U0001f600\U0001f680 \U0001f468\u200d\U0001f469",
@@ -173,21 +174,25 @@ class Client:
 
 
 def greedy_agrees(client, program, probe, path, log_error):
-    """Every token of llama.cpp's most likely text is our engine's best, or as good within the
-    errors of two log-probabilities; and `generate`, which computes in the file's type, writes the
-    same text, at least up to where its two best tokens are that near to each other."""
+    """"all" when `generate` writes llama.cpp's most likely text. Where our two best tokens are
+    nearer to each other than the errors of two log-probabilities, engines may choose differently,
+    and so may `generate`, which computes in the file's type: then the number of tokens before the
+    first such place, up to which the texts are equal. "" when they differ elsewhere, or when a
+    token of llama.cpp's is farther behind our best than that."""
     prompt = client.tokenize(PROMPT)
     ids, pieces = client.greedy(prompt, GREEDY)
     ours = probe_log_probabilities(probe, path, prompt + ids)[len(prompt) - 1:-1]
     best = numpy.sort(ours, axis=1)
     if (best[:, -1] - ours[numpy.arange(len(ids)), ids]).max() > 2 * log_error:
-        return False
+        return ""
     text = call(program, "generate", path, "--prompt", PROMPT, "--max-tokens", GREEDY,
                 "--temperature", 0, "--device", "cpu")
     if text == PROMPT.encode() + b"".join(pieces) + b"\n":
-        return True
+        return "all"
     ties = numpy.flatnonzero(best[:, -1] - best[:, -2] <= 2 * log_error)
-    return len(ties) > 0 and text.startswith(PROMPT.encode() + b"".join(pieces[:ties[0]]))
+    if len(ties) > 0 and text.startswith(PROMPT.encode() + b"".join(pieces[:ties[0]])):
+        return str(ties[0])
+    return ""
 
 
 def eval_loss(program, path, ids):
@@ -285,8 +290,8 @@ def run_case(program, probe, case):
         run, data = train(program, folder, case)
         ids = shard_tokens(data)[5000:5000 + POSITIONS + 1]
         for form, (flags, log_error, loss_error) in FORMATS.items():
-            if form == "F32" and CASES[case][3] == "gpt2":
-                log_error = GELU_TABLE_ERROR
+            if log_error is not None and CASES[case][3] == "gpt2":
+                log_error = max(log_error, GELU_TABLE_ERROR)
             path = folder / f"{form}.gguf"
             call(program, "export", run, "--out", path, "--format", "gguf", "--device", "cpu",
                  *flags)
@@ -298,13 +303,13 @@ def run_case(program, probe, case):
             error, loss, same = compare(client, ours, ids)
             own_loss = eval_loss(program, path, ids)
             change = abs(loss - own_loss) / own_loss
-            text = (greedy_agrees(client, program, probe, path, log_error)
-                    if form in ("F32", "F16") else None)
+            greedy = (greedy_agrees(client, program, probe, path, log_error)
+                      if form in ("F32", "F16") else "-")
             ok = ((log_error is None or error <= log_error) and change <= loss_error and
-                  same == 1.0 and text is not False)
+                  same == 1.0 and greedy != "")
             good = good and ok
             print(f"{case:14} {form:5} {error:10.1e} {100 * change:9.4f} {loss:7.3f} {same:6.2f} "
-                  f"{str(text):>6}{'' if ok else '  FAILED'}", flush=True)
+                  f"{greedy:>6}{'' if ok else '  FAILED'}", flush=True)
         if case == "llama":
             unpaired(folder / "F32.gguf", folder / "bad.gguf")
             ours = probe_log_probabilities(probe, folder / "F32.gguf", ids)
