@@ -15,16 +15,19 @@ MAY_INCLUDE = {
     "kernels": ["core", "device/stream.h"],
     "ops": ["core", "device", "kernels/table.h", "kernels/step_rules.h"],
     "comm": ["core", "device"],
-    "data": ["core"],
-    "io": ["core"],
+    "files": ["core"],
+    "data": ["core", "files"],
+    "io": ["core", "files"],
     "nn": ["core", "device", "kernels/table.h", "ops"],
     "eval": ["core", "device", "kernels/table.h", "ops", "nn", "data", "comm/communicator.h",
              "comm/watchdog.h"],
-    "trainer": ["core", "device", "kernels/table.h", "kernels/step_rules.h", "ops", "nn", "data",
-                "comm", "eval", "io"],
-    "compress": ["core", "device", "kernels/table.h", "ops", "nn", "data", "comm", "eval", "io"],
-    "app": ["core", "device", "kernels/table.h", "ops", "nn", "data", "comm", "eval", "io",
-            "trainer", "compress"],
+    "formats": ["core", "files", "device", "kernels/table.h", "ops", "nn", "data",
+                "eval/evaluate.h", "compress/quantize.h"],
+    "trainer": ["core", "files", "device", "kernels/table.h", "kernels/step_rules.h", "ops", "nn",
+                "data", "comm", "eval", "io"],
+    "compress": ["core", "device", "kernels/table.h", "ops", "nn", "data", "comm", "eval"],
+    "app": ["core", "files", "device", "kernels/table.h", "ops", "nn", "data", "comm", "eval", "io",
+            "formats", "trainer", "compress"],
 }
 
 # Third-party header (by prefix) -> places that may include it; kernels' folders count as rooms.
@@ -38,9 +41,11 @@ THIRD_PARTY = [
     (("mpi.h",), ["comm", "app"]),
     (("nccl.h",), ["comm"]),
     (("pcre2.h", "utf8proc.h", "zlib.h", "zstd.h"), ["data"]),
-    (("hdf5", "H5", "openssl/"), ["io"]),
+    (("hdf5", "H5"), ["io"]),
+    (("openssl/",), ["files"]),
     (("CLI/", "toml++/"), ["app"]),
-    (("nlohmann/",), ["comm", "ops", "data", "io", "nn", "eval", "trainer", "compress", "app"]),
+    (("nlohmann/",), ["comm", "ops", "data", "io", "nn", "eval", "formats", "trainer", "compress",
+                      "app"]),
     (("lockstep_version.h",), ["app"]),  # made by CMake
 ]
 # POSIX and Linux headers count as the standard library: they need no package.

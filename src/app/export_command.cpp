@@ -7,10 +7,10 @@
 #include "app/rank_zero.h"
 #include "app/signals.h"
 #include "app/version.h"
-#include "compress/export.h"
-#include "compress/export_staging.h"
-#include "compress/foreign_model.h"
-#include "compress/gguf_export.h"
+#include "formats/export.h"
+#include "formats/export_staging.h"
+#include "formats/foreign_model.h"
+#include "formats/gguf_export.h"
 #include "trainer/training_state.h"
 
 #include <CLI/CLI.hpp>

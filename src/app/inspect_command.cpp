@@ -2,10 +2,10 @@
 // whole.
 #include "app/inspect_command.h"
 
-#include "compress/export_verify.h"
-#include "compress/foreign_model.h"
 #include "core/error.h"
 #include "data/shard.h"
+#include "formats/export_verify.h"
+#include "formats/foreign_model.h"
 #include "io/checkpoint.h"
 #include "trainer/run_directory.h"
 

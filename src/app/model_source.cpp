@@ -2,7 +2,7 @@
 #include "app/model_source.h"
 
 #include "app/config.h"
-#include "compress/foreign_model.h"
+#include "formats/foreign_model.h"
 #include "trainer/snapshot.h"
 
 #include <algorithm>

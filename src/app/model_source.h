@@ -3,9 +3,9 @@
 #pragma once
 
 #include "app/session.h"
+#include "core/weight_source.h"
 #include "data/tokenizer.h"
 #include "io/checkpoint.h"
-#include "io/weight_source.h"
 #include "nn/model.h"
 #include "trainer/options.h"
 

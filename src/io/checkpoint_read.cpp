@@ -2,8 +2,8 @@
 // levels of verification.
 #include "io/checkpoint.h"
 
+#include "files/files.h"
 #include "io/crc32c.h"
-#include "io/files.h"
 #include "io/manifest.h"
 #include "io/shard_file.h"
 #include "io/state_digest.h"

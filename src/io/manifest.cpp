@@ -2,7 +2,7 @@
 // its pattern, every size its bound, before anything is allocated or opened by it.
 #include "io/manifest.h"
 
-#include "io/files.h"
+#include "files/files.h"
 #include "io/state_digest.h"
 
 #include <nlohmann/json.hpp>

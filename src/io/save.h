@@ -2,8 +2,8 @@
 // step. The functions of checkpoint.h are these with the real one; contracts stand there.
 #pragma once
 
+#include "files/files.h"
 #include "io/checkpoint.h"
-#include "io/files.h"
 
 #include <optional>
 #include <string>

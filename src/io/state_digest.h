@@ -2,8 +2,8 @@
 // that does not depend on how many files hold the state. Definition: docs/checkpoint_format.md.
 #pragma once
 
+#include "files/sha256.h"
 #include "io/checkpoint.h"
-#include "io/sha256.h"
 
 #include <cstdint>
 #include <optional>

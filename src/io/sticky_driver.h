@@ -3,7 +3,7 @@
 // write, and the owner of the StickyFile asks for the error when HDF5 has closed cleanly.
 #pragma once
 
-#include "io/files.h"
+#include "files/files.h"
 #include "io/hdf5_handle.h"
 
 #include <cstddef>

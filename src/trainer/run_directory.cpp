@@ -3,7 +3,7 @@
 #include "trainer/run_directory.h"
 
 #include "core/error.h"
-#include "io/files.h"
+#include "files/files.h"
 #include "trainer/run_files.h"
 #include "trainer/run_lock.h"
 

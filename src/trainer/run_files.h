@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/log.h"
-#include "io/files.h"
+#include "files/files.h"
 
 #include <cstdint>
 #include <functional>

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "core/log.h"
-#include "io/files.h"
+#include "files/files.h"
 
 #include <chrono>
 #include <cstdint>

@@ -1,8 +1,8 @@
 // Save: replicas agree, every rank writes its rows, rank 0 publishes. Restore: the reverse, strict.
 #include "trainer/snapshot.h"
 
+#include "files/files.h"
 #include "io/crc32c.h"
-#include "io/files.h"
 
 #include <algorithm>
 #include <stdexcept>

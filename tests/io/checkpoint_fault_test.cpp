@@ -2,7 +2,7 @@
 // filled. The checkpoint before stays valid, nothing leaks, and the next save works.
 #include "io/checkpoint.h"
 
-#include "io/files.h"
+#include "files/files.h"
 #include "io/fixture.h"
 #include "io/hdf5_handle.h"
 

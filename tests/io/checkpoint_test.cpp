@@ -1,7 +1,7 @@
 // Save and read back: any number of writers, any rows, the same bytes every time, meta as it was.
 #include "io/checkpoint.h"
 
-#include "io/files.h"
+#include "files/files.h"
 #include "io/fixture.h"
 #include "io/hdf5_handle.h"
 

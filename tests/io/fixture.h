@@ -2,10 +2,10 @@
 // saves a state with any number of shards as a trainer would.
 #pragma once
 
-#include "io/files.h"
+#include "files/files.h"
+#include "files/sha256.h"
 #include "io/manifest.h"
 #include "io/save.h"
-#include "io/sha256.h"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>

@@ -1,0 +1,128 @@
+// Foreign names and layouts turned into ours, a range of rows at a time.
+#include "core/error.h"
+#include "formats/foreign_model.h"
+#include "formats/foreign_names.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+namespace lockstep {
+namespace {
+
+// Buffers that old files carry beside the weights; they hold nothing that was learned.
+bool is_known_buffer(const std::string& name, const ModelConfig& config) {
+  const auto ends = [&](const char* suffix) { return name.ends_with(suffix); };
+  if (config.tied() && (name == "lm_head.weight" || name == "output.weight")) return true;
+  if (config.learned_positions() && (ends(".attn.bias") || ends(".attn.masked_bias"))) return true;
+  return ends("rotary_emb.inv_freq") || name == "rope_freqs.weight";
+}
+
+class RenamedSource final : public WeightSource {
+ public:
+  RenamedSource(std::unique_ptr<WeightSource> source, const ModelConfig& config, bool gguf,
+                const std::string& origin)
+      : source_(std::move(source)), config_(config) {
+    std::map<std::string, const SourceTensor*> stored;
+    for (const SourceTensor& tensor : source_->tensors()) stored[tensor.name] = &tensor;
+    std::set<std::string> used;
+    for (const Parameter& parameter : declared_parameters(config)) {
+      ForeignTensor foreign =
+          foreign_tensor(config, parameter, gguf ? Naming::kGguf : Naming::kHuggingFace);
+      // The base model of a GPT-2 is stored without its prefix.
+      const std::string bare =
+          foreign.name.starts_with("transformer.") ? foreign.name.substr(12) : foreign.name;
+      if (!stored.contains(foreign.name) && stored.contains(bare)) foreign.name = bare;
+      const auto found = stored.find(foreign.name);
+      if (found == stored.end()) {
+        fail(ExitCode::kData, "{}: tensor {} is missing", origin, foreign.name);
+      }
+      check_shape(parameter, foreign, *found->second, origin);
+      used.insert(foreign.name);
+      tensors_.push_back({parameter.name, parameter.shape, found->second->stored});
+      foreign_[parameter.name] = foreign;
+    }
+    for (const auto& [name, tensor] : stored) {
+      if (used.contains(name) || is_known_buffer(name, config)) continue;
+      fail(ExitCode::kData, "{}: tensor {} has no place in a {} of this shape", origin, name,
+           config.architecture);
+    }
+  }
+
+  const std::vector<SourceTensor>& tensors() const override { return tensors_; }
+
+  void read(const std::string& name, std::int64_t row_begin, std::span<float> out) override {
+    const SourceTensor* tensor = find(name);
+    CHECK(tensor != nullptr, "no tensor {}", name);
+    const ForeignTensor& foreign = foreign_.at(name);
+    switch (foreign.layout) {
+      case RowLayout::kSame: source_->read(foreign.name, row_begin, out); return;
+      case RowLayout::kTransposed: read_transposed(*tensor, foreign, row_begin, out); return;
+      case RowLayout::kRotaryPairs: read_pairs(*tensor, foreign, row_begin, out); return;
+    }
+  }
+
+ private:
+  // The position table may be longer than the context asked for; its first rows count.
+  static void check_shape(const Parameter& parameter, const ForeignTensor& foreign,
+                          const SourceTensor& stored, const std::string& origin) {
+    Shape wanted = parameter.shape;
+    if (foreign.layout == RowLayout::kTransposed) wanted = {wanted[1], wanted[0]};
+    const bool longer_table = parameter.name == "transformer.wpe.weight" &&
+                              stored.shape.rank() == 2 && stored.shape[1] == wanted[1] &&
+                              stored.shape[0] > wanted[0];
+    if (stored.shape == wanted || longer_table) return;
+    fail(ExitCode::kData, "{}: tensor {} has shape {}, the configuration asks for {}", origin,
+         foreign.name, stored.shape.str(), wanted.str());
+  }
+
+  // Our rows are the stored columns.
+  void read_transposed(const SourceTensor& tensor, const ForeignTensor& foreign,
+                       std::int64_t row_begin, std::span<float> out) {
+    const std::int64_t rows = tensor.shape[0], cols = tensor.shape[1];
+    const std::int64_t count = static_cast<std::int64_t>(out.size()) / cols;
+    const std::int64_t block = std::max<std::int64_t>(1, (std::int64_t{1} << 20) / rows);
+    std::vector<float> stored;
+    for (std::int64_t in = 0; in < cols; in += block) {
+      const std::int64_t n = std::min(block, cols - in);
+      stored.resize(static_cast<std::size_t>(n * rows));
+      source_->read(foreign.name, in, stored);
+      for (std::int64_t r = 0; r < count; ++r) {
+        for (std::int64_t i = 0; i < n; ++i) {
+          out[static_cast<std::size_t>(r * cols + in + i)] =
+              stored[static_cast<std::size_t>(i * rows + row_begin + r)];
+        }
+      }
+    }
+  }
+
+  // Ours are halves: row j of a head is the stored row 2j, row j + D/2 the stored row 2j + 1.
+  void read_pairs(const SourceTensor& tensor, const ForeignTensor& foreign, std::int64_t row_begin,
+                  std::span<float> out) {
+    const std::int64_t cols = tensor.shape.rank() == 1 ? 1 : tensor.shape[1];
+    const std::int64_t dim = config_.head_dim, half = dim / 2;
+    const std::int64_t count = static_cast<std::int64_t>(out.size()) / cols;
+    for (std::int64_t r = 0; r < count; ++r) {
+      const std::int64_t row = row_begin + r, head = row / dim, j = row % dim;
+      const std::int64_t stored = head * dim + (j < half ? 2 * j : 2 * (j - half) + 1);
+      source_->read(
+          foreign.name, stored,
+          out.subspan(static_cast<std::size_t>(r * cols), static_cast<std::size_t>(cols)));
+    }
+  }
+
+  std::unique_ptr<WeightSource> source_;
+  ModelConfig config_;
+  std::vector<SourceTensor> tensors_;
+  std::map<std::string, ForeignTensor> foreign_;
+};
+
+}  // namespace
+
+std::unique_ptr<WeightSource> under_our_names(std::unique_ptr<WeightSource> source,
+                                              const ModelConfig& config, bool gguf,
+                                              const std::string& origin) {
+  return std::make_unique<RenamedSource>(std::move(source), config, gguf, origin);
+}
+
+}  // namespace lockstep

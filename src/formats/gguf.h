@@ -1,0 +1,86 @@
+// GGUF version 3 (ggml-org/ggml docs/gguf.md): key-value metadata, tensor infos, aligned tensor
+// data. Read through a map and written one tensor at a time; blocks of Q8_0 are decoded here.
+#pragma once
+
+#include "core/weight_source.h"
+#include "files/files.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace lockstep {
+
+using GgufValue =
+    std::variant<std::uint8_t, std::int8_t, std::uint16_t, std::int16_t, std::uint32_t,
+                 std::int32_t, std::uint64_t, std::int64_t, float, double, bool, std::string,
+                 std::vector<std::string>, std::vector<std::int32_t>, std::vector<std::uint32_t>,
+                 std::vector<float>>;
+
+enum class GgufType : std::uint32_t { kF32 = 0, kF16 = 1, kQ8_0 = 8, kBF16 = 30 };
+std::string_view name_of(GgufType type);  // "F32", "F16", "Q8_0", "BF16"
+// Values that are encoded together: a row must be a whole number of them. 32 for Q8_0, else 1.
+std::int64_t gguf_block_values(GgufType type);
+// Bytes of a row of `cols` elements. Throws UserError(kData) if blocks do not divide it.
+std::int64_t gguf_row_bytes(GgufType type, std::int64_t cols);
+// Encodes `count` fp32 values (whole blocks) as `type`; Q8_0: fp16 scale max|x|/127 and 32 int8.
+// Values are finite.
+void gguf_encode(GgufType type, std::span<const float> values, std::span<std::byte> out);
+// Values [first, first + out.size()) of encoded `bytes`, which hold them.
+void gguf_decode(std::span<float> out, GgufType type, const std::byte* bytes, std::int64_t first);
+
+class GgufReader final : public WeightSource {
+ public:
+  // Checks every length against the file's size before anything is allocated. Throws
+  // UserError(kData) naming the file, the key or tensor, and what to do.
+  explicit GgufReader(const std::string& path);
+  ~GgufReader() override;
+
+  // Arrays of other element types than GgufValue has are checked and left out.
+  const std::map<std::string, GgufValue>& metadata() const;
+  // Row-major shapes (GGUF lists sizes fastest first). Sorted by name.
+  const std::vector<SourceTensor>& tensors() const override;
+  void read(const std::string& name, std::int64_t row_begin, std::span<float> out) override;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+struct GgufTensor {
+  std::string name;
+  Shape shape;  // row-major
+  GgufType type = GgufType::kF32;
+};
+
+using GgufMetadata = std::vector<std::pair<std::string, GgufValue>>;
+
+// Writes one new file (under the name given; the caller publishes it). Same input, same bytes.
+// A failed write throws UserError(kIo) naming the path, and so does every call after it.
+class GgufWriter {
+ public:
+  // `metadata` in the order in which it is written.
+  GgufWriter(std::string path, const GgufMetadata& metadata, std::vector<GgufTensor> tensors,
+             const FileSystem& files = {});
+  ~GgufWriter();
+  GgufWriter(const GgufWriter&) = delete;
+  GgufWriter& operator=(const GgufWriter&) = delete;
+
+  // Next rows of the tensor whose turn it is (the order of construction), encoded as its type.
+  void append(const std::string& name, std::span<const float> values);
+  // Checks completeness and syncs.
+  void finish();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,391 @@
+// A cursor that never passes the end of the file; every count is compared with the bytes that are
+// left before anything of that size is made.
+#include "formats/gguf_header.h"
+
+#include "core/error.h"
+
+#include <array>
+#include <bit>
+#include <cstring>
+#include <set>
+
+namespace lockstep {
+namespace {
+
+static_assert(std::endian::native == std::endian::little);
+
+constexpr std::uint32_t kMagic = 0x46554747;  // "GGUF"
+constexpr std::uint32_t kOldestVersion = 2, kVersion = 3;
+constexpr std::int64_t kMaxAlignment = std::int64_t{1} << 20;
+// More than any model has; a file of holes could announce anything else its size allows.
+constexpr std::uint64_t kMaxKeys = 1 << 16, kMaxTensors = 1 << 18, kMaxItems = 1 << 24;
+constexpr std::uint64_t kMaxString = 1 << 26;
+
+enum Kind : std::uint32_t {
+  kU8,
+  kI8,
+  kU16,
+  kI16,
+  kU32,
+  kI32,
+  kFloat,
+  kBool,
+  kString,
+  kArray,
+  kU64,
+  kI64,
+  kDouble,
+  kKinds
+};
+// Bytes of a value, the least a string takes.
+constexpr std::array<std::uint64_t, kKinds> kSizes = {1, 1, 2, 2, 4, 4, 4, 1, 8, 0, 8, 8, 8};
+
+// Names of types that are not read, for messages.
+constexpr std::array<std::pair<std::uint32_t, std::string_view>, 14> kOtherTypes = {
+    {{2, "Q4_0"},
+     {3, "Q4_1"},
+     {6, "Q5_0"},
+     {7, "Q5_1"},
+     {10, "Q2_K"},
+     {11, "Q3_K"},
+     {12, "Q4_K"},
+     {13, "Q5_K"},
+     {14, "Q6_K"},
+     {20, "IQ4_NL"},
+     {23, "IQ4_XS"},
+     {28, "F64"},
+     {34, "TQ1_0"},
+     {39, "MXFP4"}}};
+
+// Text of a file for a message: one line, printable, not too long.
+std::string shown(std::string_view text) {
+  constexpr std::size_t kLongest = 80;
+  std::string line(text.substr(0, kLongest));
+  for (char& c : line) {
+    if (c < ' ' || c > '~') c = '?';
+  }
+  return text.size() > kLongest ? line + "..." : line;
+}
+
+class Parser {
+ public:
+  Parser(std::span<const std::byte> file, const std::string& path) : file_(file), path_(path) {}
+
+  GgufHeader parse() {
+    check_magic();
+    const auto tensors = get<std::uint64_t>("the tensor count");
+    const auto keys = get<std::uint64_t>("the key count");
+    constexpr std::uint64_t kLeastKey = 8 + 4 + 1, kLeastTensor = 8 + 4 + 8 + 4 + 8;
+    if (keys > left() / kLeastKey || keys > kMaxKeys) fail_count(keys, "keys");
+    for (std::uint64_t i = 0; i < keys; ++i) parse_key();
+    if (tensors > left() / kLeastTensor || tensors > kMaxTensors) fail_count(tensors, "tensors");
+    header_.entries.reserve(tensors);
+    for (std::uint64_t i = 0; i < tensors; ++i) parse_tensor();
+    place_tensors();
+    return std::move(header_);
+  }
+
+ private:
+  std::uint64_t left() const { return file_.size() - at_; }
+
+  [[noreturn]] void fail_end(const std::string& what) const {
+    fail(ExitCode::kData, "{}: ends within {}; it is damaged or incomplete: fetch it again", path_,
+         what);
+  }
+  [[noreturn]] void fail_count(std::uint64_t count, const char* what) const {
+    fail(ExitCode::kData, "{}: announces {} {}, more than a file of {} can hold; it is damaged",
+         path_, count, what, bytes_text(static_cast<std::int64_t>(file_.size())));
+  }
+
+  template <typename T>
+  T get(const std::string& what) {
+    if (left() < sizeof(T)) fail_end(what);
+    T value;
+    std::memcpy(&value, file_.data() + at_, sizeof(T));
+    at_ += sizeof(T);
+    return value;
+  }
+
+  std::string get_string(const std::string& what) {
+    const auto size = get<std::uint64_t>(what);
+    if (size > left() || size > kMaxString) fail_end(what);
+    std::string text(reinterpret_cast<const char*>(file_.data() + at_), size);
+    at_ += size;
+    return text;
+  }
+
+  void check_magic() {
+    if (file_.size() < 24 || get<std::uint32_t>("the magic") != kMagic) {
+      fail(ExitCode::kData, "{}: is no GGUF file; give a .gguf file", path_);
+    }
+    const auto version = get<std::uint32_t>("the version");
+    if (version >= kOldestVersion && version <= kVersion) return;
+    const bool swapped = (version & 0xffffu) == 0;
+    fail(ExitCode::kData, "{}: {}; convert the model again with a current llama.cpp", path_,
+         swapped ? "is big-endian"
+                 : fmt::format("has GGUF version {}, {} and {} are read", version, kOldestVersion,
+                               kVersion));
+  }
+
+  void parse_key() {
+    const std::string key = get_string("a key");
+    const std::string what = fmt::format("key '{}'", shown(key));
+    if (!keys_.insert(key).second) fail(ExitCode::kData, "{}: {} comes twice", path_, what);
+    const auto kind = get<std::uint32_t>(what);
+    if (kind == kArray) {
+      parse_array(key, what);
+    } else {
+      header_.metadata[key] = get_value(kind, what);
+    }
+  }
+
+  GgufValue get_value(std::uint32_t kind, const std::string& what) {
+    switch (kind) {
+      case kU8: return get<std::uint8_t>(what);
+      case kI8: return get<std::int8_t>(what);
+      case kU16: return get<std::uint16_t>(what);
+      case kI16: return get<std::int16_t>(what);
+      case kU32: return get<std::uint32_t>(what);
+      case kI32: return get<std::int32_t>(what);
+      case kU64: return get<std::uint64_t>(what);
+      case kI64: return get<std::int64_t>(what);
+      case kFloat: return get<float>(what);
+      case kDouble: return get<double>(what);
+      case kBool: return get<std::uint8_t>(what) != 0;
+      case kString: return get_string(what);
+      default: fail(ExitCode::kData, "{}: {} has unknown value type {}", path_, what, kind);
+    }
+  }
+
+  template <typename T>
+  GgufValue get_vector(std::uint64_t count) {
+    std::vector<T> values(count);
+    if (count > 0) std::memcpy(values.data(), file_.data() + at_, count * sizeof(T));
+    at_ += count * sizeof(T);
+    return values;
+  }
+
+  void parse_array(const std::string& key, const std::string& what) {
+    const auto kind = get<std::uint32_t>(what);
+    const auto count = get<std::uint64_t>(what);
+    if (kind >= kKinds || kind == kArray) {
+      fail(ExitCode::kData, "{}: {} is an array of type {}, which is not supported", path_, what,
+           kind);
+    }
+    if (count > left() / kSizes[kind]) fail_end(what);
+    const bool kept = kind == kString || kind == kI32 || kind == kU32 || kind == kFloat;
+    if (kept && count > kMaxItems) {
+      fail(ExitCode::kData, "{}: {} is an array of {} items; at most {} are read", path_, what,
+           count, kMaxItems);
+    }
+    if (kind == kString) {
+      std::vector<std::string> texts(count);
+      for (std::string& text : texts) text = get_string(what);
+      header_.metadata[key] = std::move(texts);
+    } else if (kind == kI32) {
+      header_.metadata[key] = get_vector<std::int32_t>(count);
+    } else if (kind == kU32) {
+      header_.metadata[key] = get_vector<std::uint32_t>(count);
+    } else if (kind == kFloat) {
+      header_.metadata[key] = get_vector<float>(count);
+    } else {
+      at_ += count * kSizes[kind];
+    }
+  }
+
+  void parse_tensor() {
+    GgufTensor tensor;
+    tensor.name = get_string("a tensor's name");
+    const std::string what = fmt::format("tensor '{}'", shown(tensor.name));
+    if (tensor.name.size() > kGgufMaxName) {
+      fail(ExitCode::kData, "{}: {} has a name of {} bytes, {} are allowed", path_, what,
+           tensor.name.size(), kGgufMaxName);
+    }
+    if (!names_.insert(tensor.name).second) {
+      fail(ExitCode::kData, "{}: {} comes twice", path_, what);
+    }
+    tensor.shape = get_shape(what);
+    tensor.type = get_type(what);
+    if (tensor.shape.cols() % gguf_block_values(tensor.type) != 0) {
+      fail(ExitCode::kData, "{}: {} has rows of {} values, no whole number of blocks of {}", path_,
+           what, tensor.shape.cols(), name_of(tensor.type));
+    }
+    const auto offset = get<std::uint64_t>(what);
+    if (offset > file_.size()) {
+      fail(ExitCode::kData, "{}: {} lies beyond the file's end; it is damaged or incomplete", path_,
+           what);
+    }
+    header_.entries.push_back({std::move(tensor), static_cast<std::int64_t>(offset)});
+  }
+
+  // Every element takes at least a byte, so the file's size bounds their number.
+  Shape get_shape(const std::string& what) {
+    const auto rank = get<std::uint32_t>(what);
+    if (rank < 1 || rank > Shape::kMaxRank) {
+      fail(ExitCode::kData, "{}: {} has {} dimensions; 1 to {} are supported", path_, what, rank,
+           Shape::kMaxRank);
+    }
+    std::array<std::int64_t, Shape::kMaxRank> sizes{};
+    std::uint64_t count = 1;
+    for (std::uint32_t axis = 0; axis < rank; ++axis) {
+      const auto size = get<std::uint64_t>(what);
+      if (size == 0 || size > file_.size() / count) {
+        fail(ExitCode::kData, "{}: {} has an impossible size {} for a file of {}", path_, what,
+             size, bytes_text(static_cast<std::int64_t>(file_.size())));
+      }
+      count *= size;
+      sizes[rank - 1 - axis] = static_cast<std::int64_t>(size);
+    }
+    return Shape(std::span<const std::int64_t>(sizes.data(), rank));
+  }
+
+  GgufType get_type(const std::string& what) {
+    const auto code = get<std::uint32_t>(what);
+    const auto type = static_cast<GgufType>(code);
+    if (name_of(type) != "unknown") return type;
+    std::string name = fmt::format("type {}", code);
+    for (const auto& [other, text] : kOtherTypes) {
+      if (other == code) name = text;
+    }
+    fail(ExitCode::kData, "{}: {} is {}; F32, F16, BF16 and Q8_0 are read: take such a file", path_,
+         what, name);
+  }
+
+  std::int64_t alignment() const {
+    const auto at = header_.metadata.find("general.alignment");
+    if (at == header_.metadata.end()) return kGgufAlignment;
+    const auto* value = std::get_if<std::uint32_t>(&at->second);
+    if (value == nullptr || !std::has_single_bit(*value) || *value > kMaxAlignment) {
+      fail(ExitCode::kData, "{}: general.alignment must be a uint32 power of two, at most {}",
+           path_, kMaxAlignment);
+    }
+    return *value;
+  }
+
+  // Offsets become places in the file. Tensors follow each other in the order of their infos.
+  void place_tensors() {
+    const std::int64_t step = alignment();
+    const auto file_size = static_cast<std::int64_t>(file_.size());
+    const std::int64_t data = gguf_padded(static_cast<std::int64_t>(at_), step);
+    std::int64_t expected = 0;
+    for (GgufEntry& entry : header_.entries) {
+      const GgufTensor& tensor = entry.tensor;
+      const std::string what = fmt::format("tensor '{}'", shown(tensor.name));
+      if (entry.begin != expected) {
+        fail(ExitCode::kData, "{}: {} begins at offset {} of the data instead of {}; it is damaged",
+             path_, what, entry.begin, expected);
+      }
+      const std::int64_t bytes =
+          tensor.shape.rows() * gguf_row_bytes(tensor.type, tensor.shape.cols());
+      entry.begin += data;
+      if (entry.begin > file_size || bytes > file_size - entry.begin) fail_end(what);
+      expected += gguf_padded(bytes, step);
+    }
+  }
+
+  std::span<const std::byte> file_;
+  const std::string& path_;
+  std::uint64_t at_ = 0;
+  std::set<std::string> keys_, names_;
+  GgufHeader header_;
+};
+
+class Builder {
+ public:
+  template <typename T>
+  void put(T value) {
+    bytes_.append(reinterpret_cast<const char*>(&value), sizeof(T));
+  }
+  void put_string(const std::string& text) {
+    put(static_cast<std::uint64_t>(text.size()));
+    bytes_ += text;
+  }
+
+  void put_value(const GgufValue& value) {
+    std::visit([this](const auto& v) { put_typed(v); }, value);
+  }
+
+  std::string take() { return std::move(bytes_); }
+  void pad() {
+    const auto size = static_cast<std::int64_t>(bytes_.size());
+    bytes_.resize(static_cast<std::size_t>(gguf_padded(size, kGgufAlignment)));
+  }
+
+ private:
+  template <typename T>
+  static constexpr Kind kind_of() {
+    if constexpr (std::is_same_v<T, std::uint8_t>) return kU8;
+    if constexpr (std::is_same_v<T, std::int8_t>) return kI8;
+    if constexpr (std::is_same_v<T, std::uint16_t>) return kU16;
+    if constexpr (std::is_same_v<T, std::int16_t>) return kI16;
+    if constexpr (std::is_same_v<T, std::uint32_t>) return kU32;
+    if constexpr (std::is_same_v<T, std::int32_t>) return kI32;
+    if constexpr (std::is_same_v<T, std::uint64_t>) return kU64;
+    if constexpr (std::is_same_v<T, std::int64_t>) return kI64;
+    if constexpr (std::is_same_v<T, float>) return kFloat;
+    if constexpr (std::is_same_v<T, double>) return kDouble;
+    if constexpr (std::is_same_v<T, bool>) return kBool;
+    return kString;
+  }
+
+  template <typename T>
+  void put_bare(const T& value) {
+    if constexpr (std::is_same_v<T, std::string>) {
+      put_string(value);
+    } else {
+      put(value);
+    }
+  }
+  template <typename T>
+  void put_typed(const T& value) {
+    put<std::uint32_t>(kind_of<T>());
+    put_bare(value);
+  }
+  template <typename T>
+  void put_typed(const std::vector<T>& values) {
+    put<std::uint32_t>(kArray);
+    put<std::uint32_t>(kind_of<T>());
+    put(static_cast<std::uint64_t>(values.size()));
+    for (const T& value : values) put_bare(value);
+  }
+
+  std::string bytes_;
+};
+
+}  // namespace
+
+GgufHeader parse_gguf_header(std::span<const std::byte> file, const std::string& path) {
+  return Parser(file, path).parse();
+}
+
+std::string gguf_header_bytes(const GgufMetadata& metadata, const std::vector<GgufTensor>& tensors,
+                              std::vector<std::int64_t>& offsets) {
+  Builder builder;
+  builder.put(kMagic);
+  builder.put(kVersion);
+  builder.put(static_cast<std::uint64_t>(tensors.size()));
+  builder.put(static_cast<std::uint64_t>(metadata.size()));
+  for (const auto& [key, value] : metadata) {
+    builder.put_string(key);
+    builder.put_value(value);
+  }
+  std::int64_t offset = 0;
+  offsets.clear();
+  for (const GgufTensor& tensor : tensors) {
+    CHECK(tensor.name.size() <= kGgufMaxName, "{}", tensor.name);
+    builder.put_string(tensor.name);
+    builder.put(static_cast<std::uint32_t>(tensor.shape.rank()));
+    for (int axis = tensor.shape.rank() - 1; axis >= 0; --axis) {
+      builder.put(static_cast<std::uint64_t>(tensor.shape[axis]));
+    }
+    builder.put(static_cast<std::uint32_t>(tensor.type));
+    builder.put(static_cast<std::uint64_t>(offset));
+    offsets.push_back(offset);
+    offset += gguf_padded(tensor.shape.rows() * gguf_row_bytes(tensor.type, tensor.shape.cols()),
+                          kGgufAlignment);
+  }
+  builder.pad();
+  return builder.take();
+}
+
+}  // namespace lockstep

@@ -1,0 +1,26 @@
+// A tokenizer in a GGUF file (tokenizer.ggml.*): byte-level BPE as llama.cpp knows it, and bytes,
+// which are the same without merges.
+#pragma once
+
+#include "data/tokenizer.h"
+#include "formats/gguf.h"
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+namespace lockstep {
+
+// Adds the keys for a model with `rows` token ids; ids that the tokenizer does not have become
+// unused tokens. `pre`: llama.cpp's name of the pre-tokenizer, "" takes the tokenizer's own. Throws
+// UserError(kUsage) when that is unknown, naming --tokenizer-pre.
+void add_vocabulary(GgufMetadata& metadata, const Tokenizer& tokenizer, const std::string& pre,
+                    std::int64_t rows);
+
+// The tokenizer of a file, or null and why in `error` ("" when the file has none at all).
+std::unique_ptr<Tokenizer> read_vocabulary(std::string& error,
+                                           const std::map<std::string, GgufValue>& metadata,
+                                           const std::string& path);
+
+}  // namespace lockstep

@@ -1,0 +1,309 @@
+// What an export holds: every architecture reads back, in each type and scheme, whole or in several
+// files, the same bytes every time; weights that cannot be written are refused by name.
+#include "formats/export.h"
+
+#include "compress/quantize.h"
+#include "formats/foreign_model.h"
+#include "formats/memory_source.h"
+#include "formats/safetensors.h"
+#include "io/fixture.h"
+#include "support/support.h"
+
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <limits>
+#include <set>
+
+namespace lockstep {
+namespace {
+
+using nlohmann::json;
+using testing::ScratchDirectory;
+using testing::slurp;
+
+ModelConfig tiny(const std::string& architecture) {
+  ModelConfig config;
+  config.architecture = architecture;
+  config.layers = 2;
+  config.heads = 2;
+  config.hidden = 16;
+  config.ffn = 40;
+  config.vocab = 300;  // padded to 384 rows on devices
+  config.seq_len = 24;
+  if (architecture != "gpt2") config.kv_heads = 1;
+  resolve(config, 0);
+  return config;
+}
+
+test::MemorySource random_weights(const ModelConfig& config) {
+  test::MemorySource source;
+  std::uint64_t seed = 1;
+  for (const Parameter& parameter : declared_parameters(config)) {
+    const auto values = test::random_values(parameter.count(), seed++, 0.1);
+    source.add(parameter.name, parameter.shape, {values.begin(), values.end()});
+  }
+  return source;
+}
+
+std::vector<float> all_of(WeightSource& source, const Parameter& parameter) {
+  std::vector<float> values(static_cast<std::size_t>(parameter.count()));
+  source.read(parameter.name, 0, values);
+  return values;
+}
+
+std::string export_to(const ScratchDirectory& scratch, const std::string& name,
+                      const ModelConfig& config, WeightSource& weights,
+                      const HuggingFaceOptions& options, const Tokenizer* tokenizer = nullptr) {
+  const std::string directory = scratch / name;
+  std::filesystem::create_directory(directory);
+  write_hugging_face(directory, {config, &weights, tokenizer}, options);
+  return directory;
+}
+
+DType dtype_named(const std::string& name) {
+  return name == "bf16" ? DType::kBF16 : name == "fp16" ? DType::kF16 : DType::kF32;
+}
+
+TEST(Export, EveryArchitectureReadsBackInEveryType) {
+  for (const char* architecture : {"gpt2", "llama", "qwen2"}) {
+    const ModelConfig config = tiny(architecture);
+    test::MemorySource weights = random_weights(config);
+    for (const char* dtype : {"fp32", "bf16", "fp16"}) {
+      SCOPED_TRACE(fmt::format("{} {}", architecture, dtype));
+      const ScratchDirectory scratch;
+      ForeignModel model =
+          open_hugging_face(export_to(scratch, "x", config, weights, {.dtype = dtype}));
+      EXPECT_EQ(model.config.architecture, architecture);
+      EXPECT_EQ(model.config.vocab, 300);
+      EXPECT_EQ(model.dtype, dtype);
+      EXPECT_EQ(model.tokenizer, nullptr);
+      for (const Parameter& parameter : declared_parameters(config)) {
+        std::vector<float> wanted = all_of(weights, parameter);
+        for (float& x : wanted) x = rounded_to(x, dtype_named(dtype));
+        EXPECT_EQ(all_of(*model.weights, parameter), wanted) << parameter.name;
+      }
+    }
+  }
+}
+
+// Conv1D: [in, out]; a tied head is left out; padded rows do not get out.
+TEST(Export, TensorsAreThoseOfHuggingFace) {
+  const ScratchDirectory scratch;
+  const ModelConfig gpt2 = tiny("gpt2");
+  test::MemorySource weights = random_weights(gpt2);
+  const SafetensorsReader files(export_to(scratch, "gpt2", gpt2, weights, {}));
+  const auto shape = [](const SafetensorsReader& reader, const std::string& name) {
+    const SourceTensor* tensor = reader.find(name);
+    return tensor == nullptr ? std::string("none") : tensor->shape.str();
+  };
+  EXPECT_EQ(shape(files, "transformer.h.0.attn.c_attn.weight"), "[16, 48]");
+  EXPECT_EQ(shape(files, "transformer.h.1.mlp.c_fc.weight"), "[16, 40]");
+  EXPECT_EQ(shape(files, "transformer.h.1.mlp.c_proj.weight"), "[40, 16]");
+  EXPECT_EQ(shape(files, "transformer.wte.weight"), "[300, 16]");
+  EXPECT_EQ(shape(files, "lm_head.weight"), "none");
+  const ModelConfig llama = tiny("llama");
+  test::MemorySource llama_weights = random_weights(llama);
+  const SafetensorsReader others(export_to(scratch, "llama", llama, llama_weights, {}));
+  EXPECT_EQ(shape(others, "model.layers.0.self_attn.k_proj.weight"), "[8, 16]");
+  EXPECT_EQ(shape(others, "lm_head.weight"), "[300, 16]");
+}
+
+// More than a piece in both directions of a Conv1D, and rows and columns that no piece divides.
+TEST(Export, PiecesFitTogether) {
+  ModelConfig config = tiny("gpt2");
+  config.layers = 1;
+  config.ffn = 140008;
+  test::MemorySource weights = random_weights(config);
+  const ScratchDirectory scratch;
+  ForeignModel model = open_hugging_face(export_to(scratch, "x", config, weights, {}));
+  for (const Parameter& parameter : declared_parameters(config)) {
+    EXPECT_TRUE(all_of(*model.weights, parameter) == all_of(weights, parameter)) << parameter.name;
+  }
+}
+
+TEST(Export, SeveralFilesAndAnIndex) {
+  const ScratchDirectory scratch;
+  const ModelConfig config = tiny("qwen2");
+  test::MemorySource weights = random_weights(config);
+  const std::string directory = export_to(scratch, "x", config, weights, {.max_file_bytes = 20000});
+  EXPECT_FALSE(std::filesystem::exists(directory + "/model.safetensors"));
+  const json index = json::parse(slurp(directory + "/model.safetensors.index.json"));
+  std::set<std::string> files;
+  for (const auto& [tensor, file] : index["weight_map"].items()) files.insert(file);
+  EXPECT_GE(files.size(), 3u);
+  for (const std::string& file : files) {
+    EXPECT_LE(std::filesystem::file_size(directory + "/" + file), 25000u) << "with its header";
+  }
+  EXPECT_EQ(index["metadata"]["total_size"], hugging_face_bytes(config, {}));
+  ForeignModel model = open_hugging_face(directory);
+  for (const Parameter& parameter : declared_parameters(config)) {
+    EXPECT_EQ(all_of(*model.weights, parameter), all_of(weights, parameter)) << parameter.name;
+  }
+}
+
+TEST(Export, SameBytesEveryTime) {
+  const ScratchDirectory scratch;
+  const ModelConfig config = tiny("llama");
+  test::MemorySource weights = random_weights(config);
+  const auto tokenizer = open_tokenizer("byte");
+  for (const char* scheme : {"none", "w8a16", "w8a8"}) {
+    const HuggingFaceOptions options{.dtype = "bf16", .quantize = scheme};
+    const auto first =
+        hash_files(export_to(scratch, "1", config, weights, options, tokenizer.get()));
+    const auto second =
+        hash_files(export_to(scratch, "2", config, weights, options, tokenizer.get()));
+    ASSERT_EQ(first.size(), second.size());
+    for (std::size_t i = 0; i < first.size(); ++i) {
+      EXPECT_EQ(first[i].name, second[i].name);
+      EXPECT_EQ(first[i].sha256, second[i].sha256) << first[i].name;
+    }
+    std::filesystem::remove_all(scratch / "1");
+    std::filesystem::remove_all(scratch / "2");
+  }
+}
+
+// Linear maps become int8 within half a step (a whole one at the upper end), the rest stays.
+TEST(Export, Int8) {
+  for (const char* architecture : {"llama", "qwen2"}) {
+    const ModelConfig config = tiny(architecture);
+    test::MemorySource weights = random_weights(config);
+    for (const char* scheme : {"w8a16", "w8a8"}) {
+      SCOPED_TRACE(fmt::format("{} {}", architecture, scheme));
+      const ScratchDirectory scratch;
+      const std::string directory =
+          export_to(scratch, "x", config, weights, {.dtype = "fp32", .quantize = scheme});
+      ForeignModel model = open_hugging_face(directory);
+      EXPECT_EQ(model.int8_activations, std::string(scheme) == "w8a8");
+      EXPECT_EQ(json::parse(slurp(directory + "/config.json"))["quantization_config"]["ignore"],
+                json({"lm_head"}));
+      for (const Parameter& parameter : declared_parameters(config)) {
+        const std::vector<float> wanted = all_of(weights, parameter);
+        const std::vector<float> found = all_of(*model.weights, parameter);
+        if (!parameter.name.ends_with("_proj.weight")) {
+          EXPECT_EQ(found, wanted) << parameter.name;
+          continue;
+        }
+        // |w| < 0.1, so a step is at most 0.1 / 127.5.
+        EXPECT_NE(found, wanted) << parameter.name;
+        for (std::size_t i = 0; i < found.size(); ++i) {
+          ASSERT_LE(std::fabs(found[i] - wanted[i]), 0.1f / 127.5f) << parameter.name;
+        }
+      }
+    }
+  }
+}
+
+TEST(Export, TokenizerFilesAndIds) {
+  const ScratchDirectory scratch;
+  const ModelConfig config = tiny("gpt2");
+  test::MemorySource weights = random_weights(config);
+  const auto tokenizer = open_tokenizer("byte");
+  const std::string directory = export_to(scratch, "x", config, weights, {}, tokenizer.get());
+  EXPECT_TRUE(std::filesystem::exists(directory + "/tokenizer.json"));
+  EXPECT_TRUE(std::filesystem::exists(directory + "/generation_config.json"));
+  ForeignModel model = open_hugging_face(directory);
+  ASSERT_NE(model.tokenizer, nullptr) << model.tokenizer_error;
+  EXPECT_EQ(model.tokenizer->vocab_size(), 256);
+}
+
+void expect_error(ExitCode code, const std::string& message, const std::function<void()>& run) {
+  try {
+    run();
+    ADD_FAILURE() << "no error: " << message;
+  } catch (const UserError& error) {
+    EXPECT_EQ(error.code(), code);
+    EXPECT_NE(std::string(error.what()).find(message), std::string::npos) << error.what();
+  }
+}
+
+TEST(Export, RefusesWeightsThatCannotBeWritten) {
+  const ScratchDirectory scratch;
+  const ModelConfig config = tiny("llama");
+  test::MemorySource weights = random_weights(config);
+  const std::string name = "model.layers.1.mlp.up_proj.weight";
+  const auto with = [&](float value) {
+    weights.remove(name);
+    std::vector<float> values(40 * 16, 0.5f);
+    values[77] = value;
+    weights.add(name, {40, 16}, values);
+  };
+  int count = 0;
+  const auto run = [&](const HuggingFaceOptions& options) {
+    export_to(scratch, fmt::format("{}", count++), config, weights, options);
+  };
+  for (const char* scheme : {"none", "w8a16", "w8a8"}) {
+    with(std::numeric_limits<float>::quiet_NaN());
+    expect_error(ExitCode::kData, name + " holds NaN or infinity",
+                 [&] { run({.quantize = scheme}); });
+    with(-std::numeric_limits<float>::infinity());
+    expect_error(ExitCode::kData, name + " holds NaN or infinity",
+                 [&] { run({.quantize = scheme}); });
+  }
+  with(-70000.0f);
+  expect_error(ExitCode::kUsage, "--dtype fp16: tensor " + name + " holds -70000",
+               [&] { run({.dtype = "fp16"}); });
+  run({.dtype = "bf16"});
+}
+
+TEST(Export, RefusesInt8ForConv1D) {
+  const ScratchDirectory scratch;
+  const ModelConfig config = tiny("gpt2");
+  test::MemorySource weights = random_weights(config);
+  expect_error(ExitCode::kUsage,
+               "--quantize w8a8: this is a GPT-2, and its projections are Conv1D, which "
+               "compressed-tensors cannot hold: export --format gguf",
+               [&] { export_to(scratch, "x", config, weights, {.quantize = "w8a8"}); });
+}
+
+TEST(Export, ProgressCountsToTheEndAndMayStop) {
+  const ScratchDirectory scratch;
+  const ModelConfig config = tiny("llama");
+  test::MemorySource weights = random_weights(config);
+  std::int64_t last = 0, all = 0;
+  HuggingFaceOptions options{.quantize = "w8a16"};
+  options.progress = [&](std::int64_t done, std::int64_t total) {
+    EXPECT_GT(done, last);
+    last = done;
+    all = total;
+  };
+  export_to(scratch, "x", config, weights, options);
+  EXPECT_EQ(last, all);
+  EXPECT_EQ(all, hugging_face_bytes(config, options));
+  options.progress = [](std::int64_t, std::int64_t) { fail(ExitCode::kInterrupted, "stop"); };
+  expect_error(ExitCode::kInterrupted, "stop",
+               [&] { export_to(scratch, "y", config, weights, options); });
+}
+
+TEST(Export, Report) {
+  ExportReport report;
+  report.format = "safetensors";
+  report.scheme = "w8a16";
+  report.dtype = "bf16";
+  report.source = "runs/tiny step 5";
+  report.state_digest = "ab";
+  report.parameters = 7;
+  report.files = {{"a", 3, "00"}, {"b", 4, "11"}};
+  report.versions = {{"lockstep", "1"}};
+  json text = json::parse(export_report_text(report));
+  EXPECT_EQ(text["bytes"], 7);
+  EXPECT_EQ(text["files"][1]["sha256"], "11");
+  EXPECT_EQ(text["versions"]["lockstep"], "1");
+  for (const char* key : {"loss", "perplexity", "accuracy", "tokens"}) {
+    EXPECT_TRUE(text.contains(key) && text[key].is_null()) << key;
+  }
+  EXPECT_NE(text["evaluation"].get<std::string>().find("skipped"), std::string::npos);
+  report.before = Evaluation{.loss = 2.0, .accuracy = 0.5, .tokens = 10};
+  report.after = Evaluation{.loss = 2.01, .accuracy = 0.4, .tokens = 10};
+  report.data = {"data"};
+  text = json::parse(export_report_text(report));
+  EXPECT_EQ(text["loss"]["before"], 2.0);
+  EXPECT_EQ(text["loss"]["after"], 2.01);
+  EXPECT_NEAR(text["loss"]["change_percent"].get<double>(), 0.5, 1e-9);
+  EXPECT_NEAR(text["perplexity"]["change_percent"].get<double>(), 100.0 * std::expm1(0.01), 1e-9);
+  EXPECT_EQ(text["tokens"], 10);
+  EXPECT_EQ(export_report_text(report), export_report_text(report));
+}
+
+}  // namespace
+}  // namespace lockstep
