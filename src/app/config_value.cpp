@@ -2,6 +2,7 @@
 #include "app/config_value.h"
 
 #include "core/error.h"
+#include "core/shell_quote.h"
 
 #include <fmt/format.h>
 
@@ -258,20 +259,6 @@ std::optional<std::string> assign(const ConfigKey& key, const ConfigValue& value
     if (!near.empty()) hint = fmt::format("; did you mean {}?", near);
   }
   return fmt::format("expected {}, got {}{}", expectation(key), describe(value), hint);
-}
-
-std::vector<std::string> split_list(const std::string& text) {
-  std::vector<std::string> items;
-  std::size_t begin = 0;
-  while (begin <= text.size()) {
-    const std::size_t end = std::min(text.find(',', begin), text.size());
-    const std::size_t first = std::min(text.find_first_not_of(' ', begin), end);
-    std::size_t last = end;
-    while (last > first && text[last - 1] == ' ') --last;
-    if (last > first) items.push_back(text.substr(first, last - first));
-    begin = end + 1;
-  }
-  return items;
 }
 
 }  // namespace lockstep

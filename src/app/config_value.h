@@ -60,7 +60,4 @@ ConfigValue value_from_text(const ConfigKey& key, const std::string& text);
 // ("expected a number > 0, got \"fast\"").
 std::optional<std::string> assign(const ConfigKey& key, const ConfigValue& value);
 
-// "a, b,c" as its parts, without the blanks around them; empty parts are dropped.
-std::vector<std::string> split_list(const std::string& text);
-
 }  // namespace lockstep

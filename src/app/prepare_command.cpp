@@ -4,6 +4,7 @@
 #include "app/progress_bar.h"
 #include "app/signals.h"
 #include "core/error.h"
+#include "core/shell_quote.h"
 #include "data/prepare.h"
 
 #include <fmt/core.h>
@@ -33,7 +34,9 @@ void print_summary(const PrepareOptions& options, const PrepareResult& result) {
     const auto bytes = std::filesystem::file_size(shard, ignored);
     fmt::print("  {}  {:.1f} MiB\n", shard, ignored ? 0.0 : static_cast<double>(bytes) / kMib);
   }
-  fmt::print("next: lockstep train CONFIG.toml --data.train={0} --data.val={0}\n", options.out);
+  const std::string data = list_item(options.out);
+  fmt::print("next: lockstep train CONFIG.toml {}{}\n", shell_word("--data.train=" + data),
+             result.val_tokens > 0 ? " " + shell_word("--data.val=" + data) : "");
 }
 
 PrepareResult prepare_with_progress(PrepareOptions& options) {

@@ -3,6 +3,7 @@
 
 #include "app/config.h"
 #include "app/model_source.h"
+#include "core/shell_quote.h"
 #include "trainer/run_files.h"
 #include "trainer/snapshot.h"
 
@@ -22,8 +23,8 @@ std::string canonical(const std::string& path) {
 [[noreturn]] void fail_other_run(const Options& options, const std::string& why) {
   fail_together(ExitCode::kConfig,
                 "run.dir {} already holds checkpoints {}; choose another directory, for example "
-                "--run.dir={}-2, or --checkpoint.resume=auto to go on with them",
-                options.run.dir, why, options.run.dir);
+                "{}, or --checkpoint.resume=auto to go on with them",
+                options.run.dir, why, shell_word("--run.dir=" + options.run.dir + "-2"));
 }
 
 void check_tokenizer(const CheckpointReader& reader, const std::string& directory) {

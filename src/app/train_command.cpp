@@ -9,6 +9,7 @@
 #include "app/session.h"
 #include "app/signals.h"
 #include "app/version.h"
+#include "core/shell_quote.h"
 #include "data/tokenizer.h"
 #include "trainer/trainer.h"
 
@@ -33,7 +34,7 @@ struct TrainArguments {
 };
 
 std::string next_command(const Options& options) {
-  return fmt::format("lockstep train {}/config.toml", options.run.dir);
+  return "lockstep train " + shell_path(options.run.dir + "/config.toml");
 }
 
 FailureRecord failure(const Session& session, const Trainer* trainer, const Options& options,

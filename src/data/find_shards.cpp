@@ -1,6 +1,7 @@
 // From what a user writes (files, globs, prepare directories) to shard paths, and the names inside
 // a prepare directory.
 #include "core/error.h"
+#include "core/shell_quote.h"
 #include "data/megatron.h"
 #include "data/prepared.h"
 #include "data/shard.h"
@@ -46,9 +47,10 @@ std::vector<std::string> expand(const std::string& pattern, const std::string& s
     auto paths = prepared_shards(pattern, split);
     if (paths.empty()) {
       fail(ExitCode::kData,
-           "{}: no {}_*.bin in this directory; fill it with `lockstep prepare --out {}`{}, or name "
-           "shard files",
-           pattern, split, pattern, split == "val" ? " (and a --val-fraction above 0)" : "");
+           "{}: no {}_*.bin in this directory; fill it with `lockstep prepare {} TEXT...`{}, or "
+           "name shard files",
+           pattern, split, shell_word("--out=" + pattern),
+           split == "val" ? " (and a --val-fraction above 0)" : "");
     }
     return paths;
   }

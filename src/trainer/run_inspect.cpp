@@ -1,6 +1,7 @@
 // What a run directory tells from its files alone: the state of the run, why, and what to do next.
 // The lock answers first (a living process), then the failure record, then the last event.
 #include "core/error.h"
+#include "core/shell_quote.h"
 #include "io/checkpoint.h"
 #include "trainer/run_directory.h"
 #include "trainer/run_files.h"
@@ -8,8 +9,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
-#include <cctype>
 #include <filesystem>
 
 namespace lockstep {
@@ -31,20 +30,8 @@ T field(const Json& row, const char* name, T otherwise) {
   }
 }
 
-// For a command line that can be pasted into a shell.
-std::string shell_word(const std::string& word) {
-  const auto plain = [](unsigned char c) {
-    return std::isalnum(c) != 0 ||
-           std::string_view("/._-+=:,@%").find(static_cast<char>(c)) != std::string_view::npos;
-  };
-  if (!word.empty() && std::all_of(word.begin(), word.end(), plain)) return word;
-  std::string out = "'";
-  for (const char c : word) out += c == '\'' ? "'\\''" : std::string(1, c);
-  return out + "'";
-}
-
 std::string train_command(const std::string& run) {
-  return fmt::format("lockstep train {} {}", shell_word(run + "/config.toml"),
+  return fmt::format("lockstep train {} {}", shell_path(run + "/config.toml"),
                      shell_word("--run.dir=" + run));
 }
 
@@ -115,7 +102,7 @@ RunState inspect_run(const std::string& run_directory) {
   if (holder && is_alive(*holder, file_age(run + "/lock"))) {
     state.state = "running";
     state.cause = fmt::format("{}, last heartbeat {}", describe(*holder), holder->heartbeat);
-    state.next_command = "tail -f " + shell_word(run + "/train.log");
+    state.next_command = "tail -f " + shell_path(run + "/train.log");
   } else if (failure) {
     state.state = "failed";
     state.cause = failure_cause(*failure);
@@ -124,7 +111,7 @@ RunState inspect_run(const std::string& run_directory) {
   } else if (event.is_object()) {
     read_last_event(state, event);
     if (holder && state.state == "dead") state.cause += "; it was " + describe(*holder);
-    if (state.state == "finished") state.next_command = "lockstep eval " + shell_word(run);
+    if (state.state == "finished") state.next_command = "lockstep eval " + shell_path(run);
   } else if (holder || row.is_object() || !checkpoint.path.empty()) {
     state.state = "dead";
     state.cause = "no process and no events; what is here was left by a run that did not end";

@@ -232,6 +232,13 @@ class Case(unittest.TestCase):
     def run_program(self, *arguments, ranks=0, env=None):
         return self.start(*arguments, ranks=ranks, env=env).wait()
 
+    def paste(self, line):
+        """Runs a command line that the program proposed, as it stands, in a shell."""
+        path = f"{os.path.dirname(self.program)}:{os.environ['PATH']}"
+        job = Job(["bash", "-c", line], self.folder, {"PATH": path})
+        self.jobs.append(job)
+        return job.wait()
+
     def start_training(self, run, options=None, ranks=0, env=None, config="tiny.toml"):
         options = {"run.dir": run} | (options or {})
         return self.start("train", config, *flag_list(options), ranks=ranks, env=env)
