@@ -3,7 +3,7 @@
 
 #include "app/config.h"
 #include "formats/foreign_model.h"
-#include "trainer/snapshot.h"
+#include "trainer/checkpointer.h"
 
 #include <algorithm>
 #include <filesystem>

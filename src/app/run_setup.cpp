@@ -4,7 +4,7 @@
 #include "data/mixture.h"
 #include "data/shard.h"
 #include "data/tokenizer.h"
-#include "trainer/memory_plan.h"
+#include "trainer/accumulation.h"
 
 #include <unistd.h>
 

@@ -231,7 +231,7 @@ class TrainRun {
         trainer_->restore(*resume.reader);
         adopt_gemm_plan(resume.reader->meta().gemm_plan);
       }
-      trainer_->snapshots().require_space();
+      trainer_->checkpointer().require_space();
       if (directory_ == nullptr) return;
       directory_->write_config(registry_.dump());
       directory_->begin(trainer_->step());
@@ -246,7 +246,7 @@ class TrainRun {
     });
     source_.reset();  // the weights are in the model now
     if (resume.reader == nullptr) return;
-    trainer_->snapshots().protect(resume.reader->path());
+    trainer_->checkpointer().protect(resume.reader->path());
     const bool validated = directory_ == nullptr || directory_->has_validation(trainer_->step());
     if (!session_.world->all_agree(validated)) trainer_->evaluate_first();
     session_.log.info("resumed from {} at step {}", resume.reader->path(), trainer_->step());

@@ -149,7 +149,8 @@ std::string read_file(const std::string& path, std::int64_t limit, const FileSys
   return text;
 }
 
-std::string sha256_of(const Descriptor& file, const std::string& path, const FileSystem& files) {
+std::string sha256_of(const Descriptor& file, const std::string& path, const FileSystem& files,
+                      const Progress& progress) {
   Sha256 hash;
   std::vector<std::byte> buffer(kReadBytes);
   std::int64_t offset = 0;
@@ -158,6 +159,7 @@ std::string sha256_of(const Descriptor& file, const std::string& path, const Fil
     const int error = files.read_at(buffer, got, file, path, offset);
     if (error != 0) fail_io(path, "read", error);
     hash.update(std::span(buffer).first(got));
+    report(progress);
     offset += static_cast<std::int64_t>(got);
     if (got < buffer.size()) return to_hex(hash.finish());
   }

@@ -3,6 +3,8 @@
 // N-th call fail; the functions below it throw UserError(kIo) naming the path and the next action.
 #pragma once
 
+#include "core/progress.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -103,10 +105,10 @@ std::string read_file(const std::string& path, std::int64_t limit, const FileSys
 // Opens a regular file for reading and gives its size; the same errors as read_file.
 Descriptor open_regular(std::int64_t& size, const std::string& path, const FileSystem& files = {});
 
-// SHA-256 in lower-case hex.
+// SHA-256 in lower-case hex; `progress` is called for each piece read.
 std::string sha256_file(const std::string& path, const FileSystem& files = {});
-std::string sha256_of(const Descriptor& file, const std::string& path,
-                      const FileSystem& files = {});
+std::string sha256_of(const Descriptor& file, const std::string& path, const FileSystem& files = {},
+                      const Progress& progress = {});
 
 // Bytes free to this user on the disk that holds `directory` (or its nearest existing parent);
 // -1 if the system does not say.

@@ -3,6 +3,7 @@
 // Format and digests: docs/checkpoint_format.md.
 #pragma once
 
+#include "core/progress.h"
 #include "core/tensor.h"
 
 #include <cstdint>
@@ -54,9 +55,20 @@ struct RowRange {
   std::int64_t rows = 0;
 };
 
-// Which rows each of `shards` writers stores: whole rows, balanced by bytes, every row once,
-// ascending, so that concatenating the shards in order along axis 0 gives each tensor.
-std::vector<std::vector<RowRange>> split_rows(const std::vector<StateTensor>& tensors, int shards);
+// Rows and the rank that stores them. In a checkpoint every row has one owner, and the owners of a
+// tensor's rows ascend, so that concatenating the shards in order along axis 0 gives the tensor.
+struct OwnedRange {
+  RowRange rows;
+  int owner = 0;
+};
+
+// Who stores what. `held` lists the rows that only one rank holds (a sharded optimizer's): all rows
+// of such a tensor, ascending with their owners. Every rank holds all other tensors, so those are
+// dealt out: whole rows, balanced by bytes. Sorted by tensor, then row.
+std::vector<OwnedRange> assign_rows(const std::vector<StateTensor>& tensors, int ranks,
+                                    const std::vector<OwnedRange>& held = {});
+// The ranges of one owner, in the same order.
+std::vector<RowRange> rows_of(int owner, const std::vector<OwnedRange>& ranges);
 
 // Fills `out` with rows [row_begin, row_begin + n) of tensor `index`, canonical layout; n follows
 // from out.size(). Called with at most 8 MiB at a time, or one row where that is larger.
@@ -81,19 +93,21 @@ std::string to_json(const ShardRecord& record);
 ShardRecord shard_record_from_json(const std::string& text);
 
 // Writes directory/shard-RRRRR-of-WWWWW.h5 with `ranges`, synced to disk. `source` must be able to
-// serve rows beyond the ranges too (a 4 MiB chunk may end in the next shard). Throws
-// UserError(kIo) naming path, bytes needed and free; leaves no HDF5 handle open on failure.
+// serve rows beyond the ranges too (a 4 MiB chunk may end in the next shard). `progress` is called
+// for each piece. Throws UserError(kIo) naming path, bytes needed and free; leaves no HDF5 handle
+// open on failure.
 ShardRecord write_shard(const std::string& directory, int shard, int shards,
                         const std::vector<StateTensor>& tensors,
                         const std::vector<RowRange>& ranges, const RowSource& source,
-                        const CheckpointMeta& meta);
+                        const CheckpointMeta& meta, const Progress& progress = {});
 
 // The checkpoint's identity, as the design states it; same state, same digest, any world size.
 std::string state_digest(const std::vector<StateTensor>& tensors,
                          const std::vector<ShardRecord>& shards, const CheckpointMeta& meta);
 
 // Bytes a checkpoint takes on disk, before it is written.
-std::int64_t checkpoint_bytes(const std::vector<StateTensor>& tensors, int shards);
+std::int64_t checkpoint_bytes(const std::vector<StateTensor>& tensors,
+                              const std::vector<OwnedRange>& ranges, int ranks);
 
 // Creates a uniquely named temporary directory under `checkpoints` (made if missing).
 std::string make_temporary_checkpoint(const std::string& checkpoints, std::int64_t step);

@@ -127,10 +127,10 @@ void replace_step(const FileSystem& files, const std::string& checkpoints,
 ShardRecord write_shard(const FileSystem& files, const std::string& directory, int shard,
                         int shards, const std::vector<StateTensor>& tensors,
                         const std::vector<RowRange>& ranges, const RowSource& source,
-                        const CheckpointMeta& meta) {
+                        const CheckpointMeta& meta, const Progress& progress) {
   check_shard_arguments(shard, shards, tensors, ranges);
   const std::string path = directory + "/" + shard_file_name(shard, shards);
-  return write_shard_file(path, shard, shards, tensors, ranges, source, meta.step, files);
+  return write_shard_file(path, shard, shards, tensors, ranges, source, meta.step, progress, files);
 }
 
 std::string make_temporary_checkpoint(const FileSystem& files, const std::string& checkpoints,
@@ -174,8 +174,9 @@ std::string publish_checkpoint(const FileSystem& files, const std::string& check
 ShardRecord write_shard(const std::string& directory, int shard, int shards,
                         const std::vector<StateTensor>& tensors,
                         const std::vector<RowRange>& ranges, const RowSource& source,
-                        const CheckpointMeta& meta) {
-  return write_shard(FileSystem(), directory, shard, shards, tensors, ranges, source, meta);
+                        const CheckpointMeta& meta, const Progress& progress) {
+  return write_shard(FileSystem(), directory, shard, shards, tensors, ranges, source, meta,
+                     progress);
 }
 
 std::string make_temporary_checkpoint(const std::string& checkpoints, std::int64_t step) {

@@ -14,7 +14,7 @@ namespace lockstep {
 ShardRecord write_shard(const FileSystem& files, const std::string& directory, int shard,
                         int shards, const std::vector<StateTensor>& tensors,
                         const std::vector<RowRange>& ranges, const RowSource& source,
-                        const CheckpointMeta& meta);
+                        const CheckpointMeta& meta, const Progress& progress = {});
 std::string make_temporary_checkpoint(const FileSystem& files, const std::string& checkpoints,
                                       std::int64_t step);
 std::string publish_checkpoint(const FileSystem& files, const std::string& checkpoints,

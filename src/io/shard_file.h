@@ -18,7 +18,7 @@ namespace lockstep {
 ShardRecord write_shard_file(const std::string& path, int shard, int shards,
                              const std::vector<StateTensor>& tensors,
                              const std::vector<RowRange>& ranges, const RowSource& source,
-                             std::int64_t step, const FileSystem& files);
+                             std::int64_t step, const Progress& progress, const FileSystem& files);
 
 // A shard whose bytes have been checked against the manifest before HDF5 sees them. Opening checks
 // that it holds exactly the ranges the manifest lists, as plain contiguous datasets.

@@ -20,6 +20,7 @@ struct Writing {
   const std::vector<StateTensor>& tensors;
   const std::vector<RowRange>& ranges;
   const RowSource& source;
+  const Progress& progress;
   StickyFile& bytes;
   std::vector<std::byte> piece;
   std::set<std::string> groups;
@@ -85,6 +86,7 @@ std::span<const std::byte> next_piece(Writing& writing, std::size_t index, std::
   if (writing.piece.size() < size) writing.piece.resize(size);
   const std::span out = std::span(writing.piece).first(size);
   writing.source(index, begin, out);
+  report(writing.progress);
   return out;
 }
 
@@ -161,11 +163,11 @@ void write_content(Writing& writing, ShardRecord& record, int shard, int shards,
 ShardRecord write_shard_file(const std::string& path, int shard, int shards,
                              const std::vector<StateTensor>& tensors,
                              const std::vector<RowRange>& ranges, const RowSource& source,
-                             std::int64_t step, const FileSystem& files) {
+                             std::int64_t step, const Progress& progress, const FileSystem& files) {
   prepare_hdf5();
   StickyFile bytes = StickyFile::create(path, files);
   try {
-    Writing writing{tensors, ranges, source, bytes, {}, {}};
+    Writing writing{tensors, ranges, source, progress, bytes, {}, {}};
     ShardRecord record;
     record.file = shard_file_name(shard, shards);
     record.ranges = ranges;
@@ -173,7 +175,7 @@ ShardRecord write_shard_file(const std::string& path, int shard, int shards,
     bytes.sync();
     check(writing, true, "sync");
     record.bytes = bytes.size();
-    record.sha256 = sha256_of(bytes.descriptor(), path, files);
+    record.sha256 = sha256_of(bytes.descriptor(), path, files, progress);
     bytes.close();
     check(writing, true, "close");
     return record;

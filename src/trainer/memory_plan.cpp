@@ -3,7 +3,9 @@
 
 #include "io/checkpoint.h"
 #include "nn/model.h"
-#include "trainer/snapshot.h"
+#include "trainer/accumulation.h"
+#include "trainer/batch_upload.h"
+#include "trainer/checkpointer.h"
 #include "trainer/training_state.h"
 
 namespace lockstep {
@@ -20,7 +22,7 @@ void allocate_all(const Options& options, std::int64_t micro_batch, Arena& arena
       cuda_kernels() != nullptr && options.run.device != "cpu" ? *cuda_kernels() : cpu_kernels();
   const auto model = make_model(options.model, plan, arena, &table.scratch_bytes);
   const OptimizerBuffers buffers(model->parameters(), arena);
-  allocate_batch_buffers(arena, micro_batch * plan.seq_len);
+  const BatchBuffers batch(arena, micro_batch * plan.seq_len);
 }
 
 std::size_t total_for(const Options& options, std::int64_t micro_batch) {
@@ -30,26 +32,6 @@ std::size_t total_for(const Options& options, std::int64_t micro_batch) {
 }
 
 }  // namespace
-
-std::int64_t derive_accumulation(std::int64_t global_batch, std::int64_t micro_batch, int world) {
-  const std::int64_t per_pass = micro_batch * world;
-  if (global_batch % per_pass == 0) return global_batch / per_pass;
-  if (global_batch % micro_batch != 0) {
-    fail(ExitCode::kConfig,
-         "train.global_batch_size = {} is not a multiple of train.micro_batch_size = {}; change "
-         "either",
-         global_batch, micro_batch);
-  }
-  std::string worlds;
-  const std::int64_t parts = global_batch / micro_batch;
-  for (std::int64_t w = 1; w <= parts; ++w) {
-    if (parts % w == 0) worlds += fmt::format("{}{}", worlds.empty() ? "" : ", ", w);
-  }
-  fail(ExitCode::kConfig,
-       "world size {} does not divide the batch: global_batch_size {} = micro_batch_size {} x "
-       "accumulation x world size; with these sizes the world size can be {}",
-       world, global_batch, micro_batch, worlds);
-}
 
 MemoryPlan plan_memory(const Options& options, int world, std::size_t memory_limit) {
   MemoryPlan plan;
@@ -74,7 +56,8 @@ MemoryPlan plan_memory(const Options& options, int world, std::size_t memory_lim
   }
   Arena dry(DeviceKind::kCpu);
   const auto model = make_model(options.model, {}, dry, &cpu_kernels().scratch_bytes);
-  plan.checkpoint_bytes = checkpoint_bytes(state_tensors(model->parameters()), world);
+  const std::vector<StateTensor> tensors = state_tensors(model->parameters());
+  plan.checkpoint_bytes = checkpoint_bytes(tensors, assign_rows(tensors, world), world);
   return plan;
 }
 

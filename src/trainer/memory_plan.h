@@ -24,8 +24,4 @@ struct MemoryPlan {
 // `options` must be resolved (model shapes, global batch). memory_limit in bytes per rank.
 MemoryPlan plan_memory(const Options& options, int world, std::size_t memory_limit);
 
-// micro_batch_size * accumulation * world == global batch; throws UserError(kConfig) listing the
-// world sizes that divide it.
-std::int64_t derive_accumulation(std::int64_t global_batch, std::int64_t micro_batch, int world);
-
 }  // namespace lockstep

@@ -5,12 +5,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 
 namespace lockstep {
 namespace {
 
-constexpr int kStagingSlots = 4;
 constexpr std::int64_t kMaxFailedSaves = 3;
 
 ModelPlan model_plan(const Options& options) {
@@ -36,13 +34,11 @@ Trainer::Trainer(const TrainerInputs& inputs)
       buckets_(model_->parameters().grads(),
                static_cast<std::int64_t>(options_.comm.bucket_mib * 1048576.0),
                options_.comm.overlap, inputs.communicator, inputs.device),
-      batch_(
-          allocate_batch_buffers(arena_, options_.train.micro_batch_size * options_.model.seq_len)),
-      snapshots_(state_, inputs.world, inputs.checkpoints, inputs.tokenizer_directory,
-                 options_.checkpoint, inputs.log),
-      staging_(inputs.device, kStagingSlots * 2 * batch_.tokens.bytes()),
+      batches_(arena_, inputs.device, options_.train.micro_batch_size * options_.model.seq_len),
+      checkpointer_(
+          state_, inputs.world, {inputs.checkpoints, inputs.tokenizer_directory},
+          options_.checkpoint, [this] { report_progress(); }, inputs.log),
       clock_(inputs.device) {
-  for (int slot = 0; slot < kStagingSlots; ++slot) staged_.emplace_back(inputs.device);
   if (in_.val_data != nullptr) {
     evaluator_.emplace(arena_, inputs.device, options_.train.micro_batch_size,
                        options_.model.seq_len);
@@ -59,12 +55,13 @@ void Trainer::initialize() {
   model_->parameters().load(
       [this](const std::string& name, std::int64_t row_begin, std::span<float> out) {
         in_.initial_weights->read(name, row_begin, out);
+        report_progress();
       },
       stream_);
 }
 
 void Trainer::restore(CheckpointReader& reader) {
-  snapshots_.restore(reader, stream_);
+  checkpointer_.restore(reader, stream_);
   const CheckpointMeta& meta = reader.meta();
   step_ = saved_step_ = meta.step;
   samples_ = meta.data_counter;
@@ -99,8 +96,7 @@ ExitCode Trainer::run() {
     if (evaluates) evaluate();
     if (saves) save("interval", /*required=*/false);
     if (evaluates || saves) clock_.start(step_, loader.wait_ms(), stream_);
-    if (in_.directory != nullptr) in_.directory->heartbeat();
-    if (in_.watchdog != nullptr) in_.watchdog->progress();
+    report_progress();
   }
   drain(loader.wait_ms());
   const bool finished = step_ >= in_.steps && !validation_cut_;
@@ -111,12 +107,12 @@ ExitCode Trainer::run() {
 void Trainer::train_step(TrainLoader& loader) {
   state_.begin_step(stream_);
   for (std::int64_t micro = 0; micro < in_.accumulation; ++micro) {
-    upload(loader.next());
+    const BatchBuffers& batch = batches_.upload(loader.next(), stream_);
     GradientReady ready;
     if (micro + 1 == in_.accumulation) {
       ready = [this](std::int64_t begin, std::int64_t end) { buckets_.add(begin, end, stream_); };
     }
-    model_->forward_backward(batch_.tokens, batch_.targets, state_.step_state(), state_.totals(),
+    model_->forward_backward(batch.tokens, batch.targets, state_.step_state(), state_.totals(),
                              ready, stream_);
   }
   buckets_.finalize(stream_);
@@ -127,18 +123,6 @@ void Trainer::train_step(TrainLoader& loader) {
   in_.communicator.check_async_error();
 }
 
-void Trainer::upload(const Batch& batch) {
-  const auto slot = static_cast<std::size_t>(uploads_++ % kStagingSlots);
-  if (uploads_ > kStagingSlots) staged_[slot].synchronize();
-  const std::size_t bytes = batch_.tokens.bytes();
-  auto* staged = staging_.as<std::byte>() + slot * 2 * bytes;
-  std::memcpy(staged, batch.inputs.data(), bytes);
-  std::memcpy(staged + bytes, batch.targets.data(), bytes);
-  stream_.copy(batch_.tokens.data, staged, bytes);
-  stream_.copy(batch_.targets.data, staged + bytes, bytes);
-  staged_[slot].record(stream_);
-}
-
 std::int64_t Trainer::tokens_per_step() const {
   return options_.train.global_batch_size * options_.model.seq_len;
 }
@@ -146,6 +130,12 @@ std::int64_t Trainer::tokens_per_step() const {
 // Every eval.interval steps and after the last one.
 bool Trainer::validates_here() const {
   return evaluator_ && (due(options_.eval.interval) || step_ == in_.steps);
+}
+
+// The main thread is alive: for the run's lock and for the watchdog.
+void Trainer::report_progress() const {
+  if (in_.directory != nullptr) in_.directory->heartbeat();
+  if (in_.watchdog != nullptr) in_.watchdog->progress();
 }
 
 // A vote; the ranks decide together, with the sums of the step. Time is rank 0's to watch: there
@@ -229,8 +219,7 @@ void Trainer::log_row(const StepReport& report, double data_wait_ms) {
 void Trainer::evaluate() {
   phase_ = "evaluate";
   const auto alive = [this] {
-    if (in_.directory != nullptr) in_.directory->heartbeat();
-    if (in_.watchdog != nullptr) in_.watchdog->progress();
+    report_progress();
     return wants_to_stop();
   };
   const auto result = evaluator_->run(*model_, *in_.val_data,
@@ -265,7 +254,7 @@ void Trainer::save(const char* why, bool required) {
   const auto rows_first = [this] {
     if (in_.directory != nullptr) in_.directory->sync();
   };
-  const std::string path = snapshots_.save(meta, rows_first, stream_);
+  const std::string path = checkpointer_.save(meta, rows_first, stream_);
   const double seconds = std::chrono::duration<double>(StepClock::Clock::now() - began).count();
   save_seconds_ = std::max(save_seconds_, seconds);
   phase_ = "train";
@@ -273,22 +262,22 @@ void Trainer::save(const char* why, bool required) {
     ++failed_saves_;
     if (required || failed_saves_ >= kMaxFailedSaves) {
       fail_together(ExitCode::kIo, "the checkpoint of step {} could not be saved: {}", step_,
-                    snapshots_.error());
+                    checkpointer_.error());
     }
     in_.log.warn("the checkpoint of step {} could not be saved ({}); training goes on", step_,
-                 snapshots_.error());
+                 checkpointer_.error());
     return;
   }
   failed_saves_ = 0;
   saved_step_ = step_;
-  snapshots_.protect("");  // the checkpoint that the run resumed from has a successor
+  checkpointer_.protect("");  // the checkpoint that the run resumed from has a successor
   in_.log.info("checkpoint {} saved in {:.2f} s ({})", path, seconds, why);
   if (in_.directory != nullptr) {
     in_.directory->event("save", step_,
                          nlohmann::json({{"path", path},
                                          {"why", why},
                                          {"seconds", seconds},
-                                         {"state_digest", snapshots_.digest()}})
+                                         {"state_digest", checkpointer_.digest()}})
                              .dump());
   }
 }

@@ -1,5 +1,5 @@
 // Trainer: the loop. It owns the device state of a run and drives data, model, buckets, optimizer,
-// evaluation and snapshots; it knows named parameters and the Model interface, never an
+// evaluation and checkpoints; it knows named parameters and the Model interface, never an
 // architecture.
 #pragma once
 
@@ -9,9 +9,10 @@
 #include "core/weight_source.h"
 #include "data/loader.h"
 #include "eval/evaluate.h"
+#include "trainer/batch_upload.h"
+#include "trainer/checkpointer.h"
 #include "trainer/grad_buckets.h"
 #include "trainer/run_directory.h"
-#include "trainer/snapshot.h"
 #include "trainer/step_clock.h"
 #include "trainer/training_state.h"
 
@@ -65,11 +66,10 @@ class Trainer {
   const Arena& arena() const { return arena_; }
   std::int64_t step() const { return step_; }
   const char* phase() const { return phase_; }
-  Snapshots& snapshots() { return snapshots_; }
+  Checkpointer& checkpointer() { return checkpointer_; }
 
  private:
   void train_step(TrainLoader& loader);
-  void upload(const Batch& batch);
   void read_report(double data_wait_ms);
   void drain(double data_wait_ms);
   void measure_memory();
@@ -78,6 +78,7 @@ class Trainer {
   void evaluate();
   void save(const char* why, bool required);
   bool due(std::int64_t interval) const { return interval > 0 && step_ % interval == 0; }
+  void report_progress() const;
   bool wants_to_stop() const;
   bool validates_here() const;
   std::int64_t tokens_per_step() const;
@@ -93,14 +94,9 @@ class Trainer {
   std::unique_ptr<Model> model_;
   TrainingState state_;
   GradBuckets buckets_;
-  BatchBuffers batch_;
+  BatchUpload batches_;
   std::optional<Evaluator> evaluator_;
-  Snapshots snapshots_;
-
-  // Micro-batches on their way to the device: a ring of pinned slots, each free after its event.
-  PinnedBuffer staging_;
-  std::vector<Event> staged_;
-  std::int64_t uploads_ = 0;
+  Checkpointer checkpointer_;
 
   // Where the run stands.
   const char* phase_ = "setup";

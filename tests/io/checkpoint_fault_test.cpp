@@ -111,12 +111,11 @@ TEST(CheckpointFault, ManyTensorsAndALateFailure) {
   state.meta = testing::sample_meta(1);
   ScratchDirectory scratch;
   const std::size_t descriptors = open_descriptors();
-  const auto ranges = split_rows(state.tensors, 1);
+  const auto ranges = rows_of(0, assign_rows(state.tensors, 1));
   const auto attempt = [&](int n, int& calls) {
     const FileSystem files([&](FileCall, const std::string&) { return ++calls == n ? ENOSPC : 0; });
     return testing::catch_user_error([&] {
-      write_shard(files, scratch.path(), 0, 1, state.tensors, ranges[0], state.source(),
-                  state.meta);
+      write_shard(files, scratch.path(), 0, 1, state.tensors, ranges, state.source(), state.meta);
     });
   };
   int all = 0;
@@ -155,8 +154,8 @@ TEST(CheckpointFault, ASourceThatThrowsLeavesNothingOpen) {
   const RowSource broken = [](std::size_t, std::int64_t, std::span<std::byte>) {
     throw std::runtime_error("device lost");
   };
-  EXPECT_THROW(write_shard(scratch.path(), 0, 1, state.tensors, split_rows(state.tensors, 1)[0],
-                           broken, state.meta),
+  EXPECT_THROW(write_shard(scratch.path(), 0, 1, state.tensors,
+                           rows_of(0, assign_rows(state.tensors, 1)), broken, state.meta),
                std::runtime_error);
   expect_nothing_open(descriptors);
   EXPECT_TRUE(fs::is_empty(scratch.path()));
@@ -250,8 +249,10 @@ TEST(CheckpointFault, FullDisk) {
   }
   expect_nothing_open(descriptors);
   EXPECT_EQ(newest_valid(disk + "/c"), 1);
-  const auto planned = testing::catch_user_error(
-      [&] { require_free_space(disk + "/c", checkpoint_bytes(state.tensors, 2)); });
+  const auto planned = testing::catch_user_error([&] {
+    require_free_space(disk + "/c",
+                       checkpoint_bytes(state.tensors, assign_rows(state.tensors, 2), 2));
+  });
   EXPECT_EQ(planned.code, ExitCode::kIo);
   EXPECT_TRUE(mounted.resize("size=8m"));
   testing::save(disk + "/c", state, 2);

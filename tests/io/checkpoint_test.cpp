@@ -190,7 +190,8 @@ TEST(Checkpoint, SizeEstimateIsAnUpperBoundAndClose) {
       const std::string path = testing::save(scratch / std::to_string(saved++), *state, shards);
       const std::int64_t actual = bytes_on_disk(path);
       EXPECT_EQ(CheckpointReader(path).bytes(), actual);
-      const std::int64_t estimate = checkpoint_bytes(state->tensors, shards);
+      const std::int64_t estimate =
+          checkpoint_bytes(state->tensors, assign_rows(state->tensors, shards), shards);
       EXPECT_GE(estimate, actual);
       const auto tensors = static_cast<std::int64_t>(state->tensors.size());
       EXPECT_LE(estimate, actual + 65536 + 600 * tensors + 16384 * shards) << actual;

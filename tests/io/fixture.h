@@ -126,12 +126,11 @@ inline State small_state(std::int64_t step = 7) {
 inline std::string save(const std::string& checkpoints, const State& state, int shards,
                         const std::string& tokenizer = "", const FileSystem& files = {}) {
   const std::string temporary = make_temporary_checkpoint(files, checkpoints, state.meta.step);
-  const auto ranges = split_rows(state.tensors, shards);
+  const auto ranges = assign_rows(state.tensors, shards);
   std::vector<ShardRecord> records;
   for (int shard = 0; shard < shards; ++shard) {
-    const ShardRecord record =
-        write_shard(files, temporary, shard, shards, state.tensors,
-                    ranges[static_cast<std::size_t>(shard)], state.source(), state.meta);
+    const ShardRecord record = write_shard(files, temporary, shard, shards, state.tensors,
+                                           rows_of(shard, ranges), state.source(), state.meta);
     records.push_back(shard_record_from_json(to_json(record)));
   }
   return publish_checkpoint(files, checkpoints, temporary, state.tensors, records, state.meta,

@@ -1,5 +1,5 @@
 // The state digest against an independent computation from its written definition, its sensitivity
-// to everything it covers, and the exactness of split_rows.
+// to everything it covers.
 #include "io/state_digest.h"
 
 #include "io/fixture.h"
@@ -14,11 +14,11 @@ using testing::State;
 
 std::string digest_at(const State& state, int shards) {
   testing::ScratchDirectory scratch;
-  const auto ranges = split_rows(state.tensors, shards);
+  const auto ranges = assign_rows(state.tensors, shards);
   std::vector<ShardRecord> records;
   for (int i = 0; i < shards; ++i) {
-    records.push_back(write_shard(scratch.path(), i, shards, state.tensors,
-                                  ranges[static_cast<std::size_t>(i)], state.source(), state.meta));
+    records.push_back(write_shard(scratch.path(), i, shards, state.tensors, rows_of(i, ranges),
+                                  state.source(), state.meta));
   }
   return state_digest(state.tensors, records, state.meta);
 }
@@ -121,36 +121,15 @@ TEST(StateDigest, CoversTheState) {
 TEST(StateDigest, AMissingOrDoubleChunkIsACheckError) {
   const State state = testing::small_state();
   testing::ScratchDirectory scratch;
-  ShardRecord record = write_shard(scratch.path(), 0, 1, state.tensors,
-                                   split_rows(state.tensors, 1)[0], state.source(), state.meta);
+  ShardRecord record =
+      write_shard(scratch.path(), 0, 1, state.tensors, rows_of(0, assign_rows(state.tensors, 1)),
+                  state.source(), state.meta);
   EXPECT_THROW(state_digest(state.tensors, {record, record}, state.meta), CheckError);
   record.chunks.pop_back();
   EXPECT_THROW(state_digest(state.tensors, {record}, state.meta), CheckError);
 }
 
-TEST(SplitRows, CoversEveryRowOnceAndBalances) {
-  const State state = chunky_state();
-  std::int64_t total = 0;
-  std::int64_t largest_row = 0;
-  for (const StateTensor& tensor : state.tensors) {
-    total += tensor_bytes(tensor);
-    largest_row = std::max(largest_row, row_bytes(tensor));
-  }
-  for (const int shards : {1, 2, 3, 5, 8, 64, 5000}) {
-    const auto ranges = split_rows(state.tensors, shards);
-    ASSERT_EQ(ranges.size(), static_cast<std::size_t>(shards));
-    const auto error = coverage_error(state.tensors, ranges);
-    EXPECT_FALSE(error) << *error;
-    for (const auto& part : ranges) {
-      std::int64_t bytes = 0;
-      for (const RowRange& range : part)
-        bytes += range.rows * row_bytes(state.tensors[range.tensor]);
-      EXPECT_LE(bytes, total / shards + largest_row + 1) << shards;
-    }
-  }
-}
-
-TEST(SplitRows, CoverageErrorsAreFound) {
+TEST(Coverage, ErrorsAreFound) {
   const std::vector<StateTensor> tensors = {{"model/a", {10, 2}, DType::kF32}};
   EXPECT_FALSE(coverage_error(tensors, {{{0, 0, 4}}, {{0, 4, 6}}}));
   EXPECT_TRUE(coverage_error(tensors, {{{0, 0, 4}}, {{0, 5, 5}}}));  // gap

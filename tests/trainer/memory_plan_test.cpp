@@ -1,29 +1,12 @@
-// The plan equals what training really allocates, and the batch identity is checked.
+// The plan equals what training really allocates.
 #include "trainer/memory_plan.h"
 
 #include "support/support.h"
-#include "trainer/snapshot.h"
+#include "trainer/batch_upload.h"
 #include "trainer/training_state.h"
 
 namespace lockstep {
 namespace {
-
-std::string refusal(std::int64_t global, std::int64_t micro, int world) {
-  try {
-    derive_accumulation(global, micro, world);
-  } catch (const UserError& error) {
-    EXPECT_EQ(error.code(), ExitCode::kConfig);
-    return error.what();
-  }
-  return "";
-}
-
-TEST(MemoryPlan, AccumulationFollowsFromTheBatchIdentity) {
-  EXPECT_EQ(derive_accumulation(12, 12, 1), 1);
-  EXPECT_EQ(derive_accumulation(12, 2, 3), 2);
-  EXPECT_NE(refusal(12, 2, 4).find("can be 1, 2, 3, 6"), std::string::npos);
-  EXPECT_NE(refusal(12, 5, 1).find("train.micro_batch_size = 5"), std::string::npos);
-}
 
 Options tiny() {
   Options options;
@@ -43,7 +26,7 @@ TEST(MemoryPlan, CountsWhatTrainingAllocates) {
   const auto model = make_model(options.model, {.batch = 4, .seq_len = 64}, arena,
                                 &machine.device->kernels().scratch_bytes);
   const TrainingState state(*model, options, 10, 0, 2, arena, *machine.stream);
-  allocate_batch_buffers(arena, 4 * 64);
+  const BatchBuffers batch(arena, 4 * 64);
   EXPECT_EQ(plan.total, arena.total_bytes());
   for (int group = 0; group < kMemoryGroups; ++group) {
     EXPECT_EQ(plan.bytes[static_cast<std::size_t>(group)],

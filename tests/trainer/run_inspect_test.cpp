@@ -34,7 +34,7 @@ class RunInspectTest : public RunFixture {
       std::memset(out.data(), 0, out.size());
     };
     const auto shard =
-        write_shard(temporary, 0, 1, tensors, split_rows(tensors, 1)[0], zeros, meta);
+        write_shard(temporary, 0, 1, tensors, rows_of(0, assign_rows(tensors, 1)), zeros, meta);
     publish_checkpoint(checkpoints, temporary, tensors, {shard}, meta, "");
   }
 };

@@ -1,6 +1,6 @@
 // Save and restore on all ranks together: the same state at any world size, replicas that differ
 // are found before anything is published, a failed save leaves the old checkpoint alone.
-#include "trainer/snapshot.h"
+#include "trainer/checkpointer.h"
 
 #include "comm/mpi_main.h"
 #include "support/support.h"
@@ -38,11 +38,11 @@ struct Replica {
   std::unique_ptr<TrainingState> state;
 };
 
-class SnapshotTest : public testing::Test {
+class CheckpointerTest : public testing::Test {
  protected:
   void SetUp() override {
     world_ = make_mpi_world(30.0);
-    std::string name = std::filesystem::temp_directory_path() / "lockstep_snapshot_XXXXXX";
+    std::string name = std::filesystem::temp_directory_path() / "lockstep_checkpointer_XXXXXX";
     if (world_->rank() == 0) {
       ASSERT_NE(::mkdtemp(name.data()), nullptr);
     }
@@ -53,14 +53,14 @@ class SnapshotTest : public testing::Test {
     if (world_->rank() == 0) std::filesystem::remove_all(directory_);
   }
   std::string save(Replica& replica, std::int64_t step) {
-    Snapshots snapshots(*replica.state, *world_, directory_, "", {}, log_);
+    Checkpointer checkpointer(*replica.state, *world_, {directory_, ""}, {}, {}, log_);
     CheckpointMeta meta;
     meta.step = step;
     meta.data_counter = 12 * step;
-    const std::string path = snapshots.save(
+    const std::string path = checkpointer.save(
         meta, [] {}, *replica.machine.stream);
-    error_ = snapshots.error();
-    digest_ = snapshots.digest();
+    error_ = checkpointer.error();
+    digest_ = checkpointer.digest();
     return path;
   }
 
@@ -71,7 +71,7 @@ class SnapshotTest : public testing::Test {
   Log log_{1};
 };
 
-TEST_F(SnapshotTest, RestoreGivesTheSameStateBack) {
+TEST_F(CheckpointerTest, RestoreGivesTheSameStateBack) {
   Replica original(*world_, 5);
   StepState scaler = initial_step_state(original.options);
   scaler.updates = 3;
@@ -86,7 +86,8 @@ TEST_F(SnapshotTest, RestoreGivesTheSameStateBack) {
   Replica other(*world_, 6);
   CheckpointReader reader(path);
   EXPECT_EQ(reader.digest(), digest_);
-  Snapshots(*other.state, *world_, directory_, "", {}, log_).restore(reader, *other.machine.stream);
+  Checkpointer(*other.state, *world_, {directory_, ""}, {}, {}, log_)
+      .restore(reader, *other.machine.stream);
   const auto bytes = original.model->parameters().masters().bytes();
   EXPECT_EQ(std::memcmp(original.model->parameters().masters().data,
                         other.model->parameters().masters().data, bytes),
@@ -102,7 +103,7 @@ TEST_F(SnapshotTest, RestoreGivesTheSameStateBack) {
   EXPECT_EQ(back.skipped, 2);
 }
 
-TEST_F(SnapshotTest, AReplicaThatDiffersStopsTheSave) {
+TEST_F(CheckpointerTest, AReplicaThatDiffersStopsTheSave) {
   if (world_->size() == 1) GTEST_SKIP() << "one rank has nobody to differ from";
   Replica replica(*world_, 5);
   if (world_->rank() == world_->size() - 1) {
@@ -118,20 +119,20 @@ TEST_F(SnapshotTest, AReplicaThatDiffersStopsTheSave) {
   EXPECT_TRUE(list_checkpoints(directory_).empty());
 }
 
-TEST_F(SnapshotTest, AFailedSaveIsReportedOnEveryRankAndLeavesNothing) {
+TEST_F(CheckpointerTest, AFailedSaveIsReportedOnEveryRankAndLeavesNothing) {
   Replica replica(*world_, 5);
   const std::string first = save(replica, 1);
-  Snapshots snapshots(*replica.state, *world_, directory_, "", {}, log_);
+  Checkpointer checkpointer(*replica.state, *world_, {directory_, ""}, {}, {}, log_);
   const auto no_disk = [] { fail(ExitCode::kIo, "metrics.jsonl: No space left on device"); };
-  EXPECT_EQ(snapshots.save({.step = 2}, no_disk, *replica.machine.stream), "");
-  EXPECT_NE(snapshots.error().find("No space left"), std::string::npos);
+  EXPECT_EQ(checkpointer.save({.step = 2}, no_disk, *replica.machine.stream), "");
+  EXPECT_NE(checkpointer.error().find("No space left"), std::string::npos);
   world_->barrier();
   ASSERT_EQ(list_checkpoints(directory_).size(), 1u);
   verify_checkpoint(first, VerifyLevel::kFull);
   EXPECT_EQ(newest_valid_checkpoint(directory_, *world_, log_)->path(), first);
 }
 
-TEST_F(SnapshotTest, RefusesAnotherModel) {
+TEST_F(CheckpointerTest, RefusesAnotherModel) {
   Replica replica(*world_, 5);
   const std::string path = save(replica, 1);
   world_->barrier();
@@ -145,8 +146,8 @@ TEST_F(SnapshotTest, RefusesAnotherModel) {
                                 &other.machine.device->kernels().scratch_bytes);
   TrainingState state(*model, options, 10, 0, 1, arena, *other.machine.stream);
   CheckpointReader reader(path);
-  Snapshots snapshots(state, *world_, directory_, "", {}, log_);
-  EXPECT_THROW(snapshots.restore(reader, *other.machine.stream), UserError);
+  Checkpointer checkpointer(state, *world_, {directory_, ""}, {}, {}, log_);
+  EXPECT_THROW(checkpointer.restore(reader, *other.machine.stream), UserError);
 }
 
 }  // namespace

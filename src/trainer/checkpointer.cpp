@@ -1,0 +1,213 @@
+// Save: replicas agree, every rank writes its rows, rank 0 publishes. Restore: the reverse, strict.
+#include "trainer/checkpointer.h"
+
+#include "files/files.h"
+#include "io/crc32c.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace lockstep {
+namespace {
+
+constexpr std::size_t kHashPiece = std::size_t{64} << 20;
+
+// A failure on this rank during a save; the other ranks learn of it in agree().
+class SaveFailed : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+std::string attempt(const std::function<void()>& action) {
+  try {
+    action();
+    return "";
+  } catch (const UserError& error) {
+    if (error.code() == ExitCode::kPeer) throw;
+    return error.what();
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<CheckpointReader> newest_valid_checkpoint(const std::string& checkpoints,
+                                                          World& world, Log& log) {
+  const std::string separator = "\n";
+  std::string listing;
+  if (world.rank() == 0) {
+    for (const CheckpointEntry& entry : list_checkpoints(checkpoints)) {
+      listing += entry.path + separator;
+    }
+  }
+  listing = world.broadcast(listing, 0);
+  const bool any = !listing.empty();
+  while (!listing.empty()) {
+    const std::size_t end = listing.find(separator);
+    const std::string path = listing.substr(0, end);
+    listing.erase(0, end + separator.size());
+    std::unique_ptr<CheckpointReader> reader;
+    const std::string error = attempt([&] {
+      reader = std::make_unique<CheckpointReader>(path);
+      reader->verify_files();
+    });
+    std::string cause;
+    for (const std::string& text : world.all_gather(error)) {
+      if (cause.empty()) cause = text;
+    }
+    if (cause.empty()) return reader;
+    if (log.rank() == 0) log.warn("{} is skipped: {}", path, cause);
+  }
+  if (any) {
+    fail_together(
+        ExitCode::kData,
+        "{}: no checkpoint here is whole; restore one from a backup, or start over with another "
+        "run.dir",
+        checkpoints);
+  }
+  return nullptr;
+}
+
+Checkpointer::Checkpointer(TrainingState& state, World& world, CheckpointPlace place,
+                           const CheckpointOptions& options, Progress progress, Log& log)
+    : state_(state),
+      rows_(state),
+      world_(world),
+      place_(std::move(place)),
+      options_(options),
+      progress_(std::move(progress)),
+      log_(log) {}
+
+// Every rank holds all parameters: they must be the same bits, or one of them is broken.
+void Checkpointer::check_replicas(Stream& stream) {
+  if (world_.size() == 1) return;
+  const Tensor& masters = state_.parameters().masters();
+  std::vector<std::byte> piece(std::min(kHashPiece, masters.bytes()));
+  std::uint32_t crc = 0;
+  for (std::size_t done = 0; done < masters.bytes(); done += piece.size()) {
+    const std::size_t size = std::min(piece.size(), masters.bytes() - done);
+    stream.copy(piece.data(), static_cast<const std::byte*>(masters.data) + done, size);
+    stream.synchronize();
+    crc = crc32c(crc, std::span(piece.data(), size));
+    report(progress_);
+  }
+  const std::vector<std::string> all = world_.all_gather(fmt::format("{:08x}", crc));
+  std::vector<std::string> sorted = all;
+  std::sort(sorted.begin(), sorted.end());
+  const std::string& majority = sorted[sorted.size() / 2];
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    if (all[rank] == majority) continue;
+    fail_together(
+        ExitCode::kDiverged,
+        "the weights of rank {} differ from the other ranks' (crc32c {} against {}); nothing was "
+        "saved: check that host's hardware and resume from the newest checkpoint",
+        rank, all[rank], majority);
+  }
+}
+
+void Checkpointer::require_space() const {
+  if (world_.rank() != 0) return;
+  require_free_space(place_.checkpoints,
+                     checkpoint_bytes(rows_.tensors(), rows_.owners(world_.size()), world_.size()));
+}
+
+void Checkpointer::agree(const std::string& local_error) {
+  const std::vector<std::string> errors = world_.all_gather(local_error);
+  for (std::size_t rank = 0; rank < errors.size(); ++rank) {
+    if (!errors[rank].empty()) throw SaveFailed(errors[rank]);
+  }
+}
+
+std::string Checkpointer::save(CheckpointMeta meta, const std::function<void()>& before,
+                               Stream& stream) {
+  error_.clear();
+  std::string published;
+  try {
+    const Capture captured = capture(std::move(meta), stream);
+    const std::string directory = open_directory(captured.meta.step, before);
+    const std::vector<ShardRecord> shards = write(captured, directory);
+    published = publish(captured, shards, directory);
+  } catch (const SaveFailed& failure) {
+    error_ = failure.what();
+  }
+  tidy_up(published);
+  return published;
+}
+
+Checkpointer::Capture Checkpointer::capture(CheckpointMeta meta, Stream& stream) {
+  const StepState state = state_.get(stream);
+  meta.updates = state.updates;
+  meta.loss_scale = state.loss_scale;
+  meta.good_steps = state.good_steps;
+  meta.skips_in_row = state.skips_in_row;
+  meta.skipped = state.skipped;
+  meta.world_size = world_.size();
+  check_replicas(stream);
+  return {.meta = std::move(meta),
+          .share = rows_of(world_.rank(), rows_.owners(world_.size())),
+          .rows = [this, &stream](std::size_t tensor, std::int64_t row, std::span<std::byte> out) {
+            rows_.read(tensor, row, out, stream);
+          }};
+}
+
+// The temporary directory that all ranks write to.
+std::string Checkpointer::open_directory(std::int64_t step, const std::function<void()>& before) {
+  std::string directory;
+  agree(attempt([&] {
+    if (world_.rank() != 0) return;
+    before();
+    require_space();
+    directory = make_temporary_checkpoint(place_.checkpoints, step);
+  }));
+  return world_.broadcast(directory, 0);
+}
+
+std::vector<ShardRecord> Checkpointer::write(const Capture& capture, const std::string& directory) {
+  ShardRecord mine;
+  agree(attempt([&] {
+    mine = write_shard(directory, world_.rank(), world_.size(), rows_.tensors(), capture.share,
+                       capture.rows, capture.meta, progress_);
+  }));
+  std::vector<ShardRecord> records;
+  for (const std::string& text : world_.all_gather(to_json(mine))) {
+    records.push_back(shard_record_from_json(text));
+  }
+  return records;
+}
+
+std::string Checkpointer::publish(const Capture& capture, const std::vector<ShardRecord>& shards,
+                                  const std::string& directory) {
+  std::string published;
+  agree(attempt([&] {
+    if (world_.rank() != 0) return;
+    published = publish_checkpoint(place_.checkpoints, directory, rows_.tensors(), shards,
+                                   capture.meta, place_.tokenizer_directory);
+    digest_ = state_digest(rows_.tensors(), shards, capture.meta);
+  }));
+  digest_ = world_.broadcast(digest_, 0);
+  return world_.broadcast(published, 0);
+}
+
+// Neither step can harm what was published, so a failure here is only a warning.
+void Checkpointer::tidy_up(const std::string& published) {
+  if (world_.rank() != 0) return;
+  const std::string failure = attempt([&] {
+    remove_temporaries(place_.checkpoints);
+    if (published.empty()) return;
+    prune_checkpoints(place_.checkpoints, options_.keep_last, options_.keep_every, protect_);
+  });
+  if (!failure.empty()) log_.warn("old checkpoints were not tidied up: {}", failure);
+}
+
+void Checkpointer::restore(CheckpointReader& reader, Stream& stream) {
+  rows_.load(reader, progress_, stream);
+  const CheckpointMeta& meta = reader.meta();
+  StepState state;
+  state.loss_scale = static_cast<float>(meta.loss_scale);
+  state.good_steps = static_cast<std::int32_t>(meta.good_steps);
+  state.skips_in_row = static_cast<std::int32_t>(meta.skips_in_row);
+  state.skipped = meta.skipped;
+  state.updates = meta.updates;
+  state_.set(state, stream);
+}
+
+}  // namespace lockstep
