@@ -4,13 +4,14 @@
 
 #include "app/model_source.h"
 #include "app/signals.h"
-#include "eval/evaluate.h"
+#include "eval/judge.h"
 #include "trainer/training_state.h"
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include <memory>
+#include <optional>
 
 namespace lockstep {
 namespace {
@@ -26,21 +27,27 @@ struct EvalArguments {
   bool json = false;
 };
 
-ModelPlan inference_plan(const ModelSource& source, const EvalArguments& arguments) {
-  ModelPlan plan;
-  plan.mode = ModelPlan::Mode::kInference;
-  PrecisionOptions precision = source.options.precision;
-  if (!arguments.dtype.empty()) precision.dtype = arguments.dtype;
-  plan.dtype = compute_dtype(precision);
-  plan.int8_activations = source.int8_activations;
-  plan.batch = arguments.micro_batch_size > 0 ? arguments.micro_batch_size
-                                              : source.options.train.micro_batch_size;
-  plan.seq_len = arguments.seq_len > 0 ? arguments.seq_len : source.judged_seq_len();
-  if (plan.seq_len > source.options.model.seq_len) {
-    fail(ExitCode::kUsage, "--seq-len {}: the model's context is {} tokens", plan.seq_len,
-         source.options.model.seq_len);
+std::int64_t judged_seq_len(const ModelSource& source, const EvalArguments& arguments) {
+  const std::int64_t wanted = arguments.seq_len > 0 ? arguments.seq_len : source.judged_seq_len();
+  if (wanted <= source.options.model.seq_len) return wanted;
+  fail(ExitCode::kUsage, "--seq-len {}: the model's context is {} tokens", wanted,
+       source.options.model.seq_len);
+}
+
+Judge make_judge(Session& session, const ModelSource& source, const EvalArguments& arguments) {
+  const auto& patterns = arguments.data.empty() ? source.options.data.val : arguments.data;
+  if (patterns.empty()) {
+    fail(ExitCode::kUsage, "--data: give shards to judge; {} names no data.val",
+         source.description);
   }
-  return plan;
+  Dataset data(patterns, "val", judged_seq_len(source, arguments), source.options.model.vocab,
+               source.options.run.seed);
+  JudgeOptions options;
+  options.batch = arguments.micro_batch_size > 0 ? arguments.micro_batch_size
+                                                 : source.options.train.micro_batch_size;
+  options.samples = arguments.batches * options.batch;
+  return Judge(*session.device, *session.world, std::move(data), options,
+               [] { return stop_requested() != 0; });
 }
 
 void print(const Evaluation& result, const EvalArguments& arguments) {
@@ -61,27 +68,14 @@ int run_eval(const EvalArguments& arguments, MpiSession& mpi) {
   run.device = arguments.device;
   Session session = open_session(mpi, run, CommOptions{});
   ModelSource source = open_model_source(arguments.model, /*what=*/"", *session.world, session.log);
-  std::unique_ptr<Dataset> data;
-  ModelPlan plan;
-  agree(*session.world, [&] {
-    plan = inference_plan(source, arguments);
-    const auto& patterns = arguments.data.empty() ? source.options.data.val : arguments.data;
-    if (patterns.empty()) {
-      fail(ExitCode::kUsage, "--data: give shards to judge; {} names no data.val",
-           source.description);
-    }
-    data = std::make_unique<Dataset>(patterns, "val", plan.seq_len, source.options.model.vocab,
-                                     source.options.run.seed);
-  });
-  Arena arena(*session.device);
-  Stream stream(*session.device, "eval");
-  const auto model =
-      make_model(source.options.model, plan, arena, &session.device->kernels().scratch_bytes);
-  agree(*session.world, [&] { load_weights(*source.weights, model->parameters(), stream); });
-  Evaluator evaluator(arena, *session.device, plan.batch, plan.seq_len);
-  const auto result = evaluator.run(
-      *model, *data, arguments.batches * plan.batch, *session.world,
-      [] { return stop_requested() != 0; }, stream);
+  PrecisionOptions precision = source.options.precision;
+  if (!arguments.dtype.empty()) precision.dtype = arguments.dtype;
+  std::optional<Judge> judge;
+  agree(*session.world, [&] { judge.emplace(make_judge(session, source, arguments)); });
+  const auto result = judge->run({.config = source.options.model,
+                                  .dtype = compute_dtype(precision),
+                                  .int8_activations = source.int8_activations,
+                                  .weights = *source.weights});
   if (!result) fail_together(ExitCode::kInterrupted, "interrupted: no result");
   if (session.world->rank() == 0) print(*result, arguments);
   return static_cast<int>(ExitCode::kDone);

@@ -5,6 +5,7 @@
 #include "app/signals.h"
 #include "data/tokenizer.h"
 #include "eval/generate.h"
+#include "nn/load_weights.h"
 #include "trainer/training_state.h"
 
 #include <CLI/CLI.hpp>
@@ -57,7 +58,7 @@ int run_generate(const GenerateArguments& arguments, MpiSession& mpi) {
   Stream stream(*session.device, "generate");
   const auto model =
       make_model(source.options.model, plan, arena, &session.device->kernels().scratch_bytes);
-  load_weights(*source.weights, model->parameters(), stream);
+  load_weights(model->parameters(), *source.weights, stream);
   SamplingOptions sampling = arguments.sampling;
   sampling.end_of_text = tokenizer->end_of_text();
   const auto print = [&](std::int32_t token) {

@@ -123,10 +123,4 @@ std::unique_ptr<Tokenizer> tokenizer_of(ModelSource& source, const std::string& 
   return tokenizer;
 }
 
-void load_weights(WeightSource& source, ParameterSet& parameters, Stream& stream) {
-  parameters.load([&](const std::string& name, std::int64_t row_begin,
-                      std::span<float> out) { source.read(name, row_begin, out); },
-                  stream);
-}
-
 }  // namespace lockstep

@@ -47,7 +47,4 @@ ModelSource open_model_source(const std::string& path, const std::string& what, 
 // UserError when there is none, or when it has more entries than the model.
 std::unique_ptr<Tokenizer> tokenizer_of(ModelSource& source, const std::string& spec);
 
-// Reads the weights into a model, for inference rounded to its compute dtype. Blocking.
-void load_weights(WeightSource& source, ParameterSet& parameters, Stream& stream);
-
 }  // namespace lockstep

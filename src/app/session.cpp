@@ -8,28 +8,8 @@
 
 #include <mpi.h>
 
-#include <new>
-
 namespace lockstep {
 namespace {
-
-// What one rank reports to agree(), as "code message"; "0" is success.
-std::string outcome_of(const std::function<void()>& step) {
-  const auto report = [](ExitCode code, const char* message) {
-    return fmt::format("{} {}", static_cast<int>(code), message);
-  };
-  try {
-    step();
-    return "0";
-  } catch (const UserError& error) {
-    if (error.code() == ExitCode::kPeer) throw;
-    return report(error.code(), error.what());
-  } catch (const std::bad_alloc&) {
-    return report(ExitCode::kConfig, "out of host memory; run fewer ranks on this node");
-  } catch (const std::exception& error) {
-    return report(ExitCode::kInternal, error.what());
-  }
-}
 
 CpuShare take_cpu_share(const Placement& placement, int threads) {
   CpuShare share = plan_cpu_share({.cores = usable_cores(),
@@ -182,18 +162,6 @@ int MpiSession::rank() const {
 
 void MpiSession::abort(int code) {
   if (active_) MPI_Abort(MPI_COMM_WORLD, code);
-}
-
-void agree(World& world, const std::function<void()>& step) {
-  const std::vector<std::string> outcomes = world.all_gather(outcome_of(step));
-  for (std::size_t rank = 0; rank < outcomes.size(); ++rank) {
-    const std::string& outcome = outcomes[rank];
-    if (outcome == "0") continue;
-    const std::size_t space = outcome.find(' ');
-    const auto code = static_cast<ExitCode>(std::stoi(outcome.substr(0, space)));
-    const std::string message = outcome.substr(space + 1);
-    throw CollectiveError(code, rank == 0 ? message : fmt::format("rank {}: {}", rank, message));
-  }
 }
 
 Session open_session(MpiSession& mpi, const RunOptions& run, const CommOptions& comm) {

@@ -2,6 +2,7 @@
 // between the devices, and the log. Opening one starts MPI if a launcher started the process.
 #pragma once
 
+#include "comm/agree.h"
 #include "comm/communicator.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -36,11 +37,6 @@ class MpiSession {
  private:
   bool active_ = false;
 };
-
-// Collective: runs a step that can fail on some ranks only. If it failed anywhere, every rank
-// throws the same CollectiveError, that of the lowest rank that failed ("rank 3: ..." unless it is
-// rank 0). A lost peer (kPeer) is not gathered but thrown at once: there is nobody to agree with.
-void agree(World& world, const std::function<void()>& step);
 
 struct Session {
   // Members are destroyed in reverse order: the communicator before its device.

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstring>
 
 namespace lockstep {
@@ -25,8 +24,6 @@ std::array<double, 3> sum_over_ranks(const std::array<double, 3>& mine, World& w
 }
 
 }  // namespace
-
-double Evaluation::perplexity() const { return std::exp(loss); }
 
 Evaluator::Evaluator(Arena& arena, Device& device, std::int64_t batch, std::int64_t seq_len)
     : batch_(batch),

@@ -1,22 +1,16 @@
-// Evaluate: the one judge of trained, pruned and quantized models. Loss, perplexity and next-token
-// accuracy over the targets that count, in file order, the work split over the ranks.
+// Evaluator: loss, perplexity and next-token accuracy of a model over the targets that count, in
+// file order, the work split over the ranks. Training validates with it, Judge judges with it.
 #pragma once
 
 #include "comm/communicator.h"
 #include "data/loader.h"
+#include "nn/evaluation.h"
 #include "nn/model.h"
 
 #include <functional>
 #include <optional>
 
 namespace lockstep {
-
-struct Evaluation {
-  double loss = 0.0;        // nats per token
-  double accuracy = 0.0;    // share of targets that are the most likely token
-  std::int64_t tokens = 0;  // targets judged
-  double perplexity() const;
-};
 
 class Evaluator {
  public:

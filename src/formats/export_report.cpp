@@ -1,6 +1,7 @@
 // export.json. No time and no machine stands in it: the same export gives the same bytes.
+#include "formats/export_report.h"
+
 #include "files/files.h"
-#include "formats/export.h"
 
 #include <nlohmann/json.hpp>
 

@@ -1,6 +1,8 @@
 // The training loop, on one screen, and what happens between steps.
 #include "trainer/trainer.h"
 
+#include "nn/load_weights.h"
+
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -52,12 +54,7 @@ void Trainer::initialize() {
     model_->parameters().initialize(options_.run.seed, in_.threads, stream_);
     return;
   }
-  model_->parameters().load(
-      [this](const std::string& name, std::int64_t row_begin, std::span<float> out) {
-        in_.initial_weights->read(name, row_begin, out);
-        report_progress();
-      },
-      stream_);
+  load_weights(model_->parameters(), *in_.initial_weights, stream_, [this] { report_progress(); });
 }
 
 void Trainer::restore(CheckpointReader& reader) {
