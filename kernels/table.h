@@ -52,7 +52,7 @@ struct AttentionShape {
   std::int64_t q_offset = 0;  // position of query row 0
   std::int64_t heads = 0;     // H
   std::int64_t kv_heads = 0;  // G
-  std::int64_t head_dim = 0;  // D, a multiple of 8, at most 128
+  std::int64_t head_dim = 0;  // D, at most 256
 };
 struct AttentionForward {
   Tensor out;  // (B*q_len, H*D)
@@ -60,14 +60,42 @@ struct AttentionForward {
   Tensor q;    // (B*q_len, H*D), rows may be strided
   Tensor k;    // (B*kv_rows, G*D), rows may be strided
   Tensor v;    // (B*kv_rows, G*D), rows may be strided
+  Tensor document_starts;  // (B*q_len) int32 or absent
   AttentionShape shape;
 };
 struct AttentionBackward {  // q_offset = 0, q_len = kv_len = kv_rows
   Tensor dq, dk, dv;        // as q, k, v; rows may be strided
   Tensor dout;              // (B*T, H*D)
   Tensor q, k, v, out, lse;
+  Tensor document_starts;  // (B*T) int32 or absent
   AttentionShape shape;
   Tensor scratch;  // scratch_bytes() of uint8
+};
+
+// Sequences of different lengths that are worked on together, their keys and values in pages.
+// Legend: S sequences, P pages a sequence may have.
+struct PagedBatch {
+  Tensor page_table;    // (S, P) int32
+  Tensor query_starts;  // (S + 1) int32
+  Tensor kv_lens;       // (S) int32
+  std::int64_t page_size = 0;
+};
+struct PagedAttention {
+  Tensor out;      // (N, H*D)
+  Tensor q;        // (N, H*D), rows may be strided
+  Tensor k_pages;  // (pages*page_size, G*D), rows may be strided
+  Tensor v_pages;  // (pages*page_size, G*D), rows may be strided
+  PagedBatch batch;
+  std::int64_t heads = 0;     // H
+  std::int64_t kv_heads = 0;  // G
+  std::int64_t head_dim = 0;  // D
+};
+struct PagedAppend {
+  Tensor k_pages;  // (pages*page_size, C), rows may be strided
+  Tensor v_pages;  // (pages*page_size, C), rows may be strided
+  Tensor k;        // (N, C), rows may be strided
+  Tensor v;        // (N, C), rows may be strided
+  PagedBatch batch;
 };
 
 enum class NormKind { kLayerNorm, kRmsNorm };
@@ -95,12 +123,14 @@ struct NormBackward {
   Tensor scratch;  // scratch_bytes() of uint8
 };
 
-// out[r] = token_table[tokens[r]] + position_table[position_offset + r % seq_len].
+// out[r] = token_table[tokens[r]] + position_table[p], p = positions[r] where those are given, else
+// position_offset + r % seq_len.
 struct EmbeddingForward {
   Tensor out;             // (N, C)
   Tensor tokens;          // (N) int32, each in [0, V)
   Tensor token_table;     // (V, C)
   Tensor position_table;  // (P, C) or absent
+  Tensor positions;       // (N) int32 or absent
   std::int64_t seq_len = 0;
   std::int64_t position_offset = 0;
 };
@@ -116,8 +146,9 @@ struct EmbeddingBackward {
 // Rotates, in place, pairs (i, i + D/2) of every head by the angle of the row's position
 // (half-split order, as Hugging Face's Llama). inverse rotates back (the gradient).
 struct RopeArgs {
-  Tensor x;      // (N, heads*D), rows may be strided
-  Tensor table;  // (P, D) fp32: D/2 cosines, then D/2 sines, per position
+  Tensor x;          // (N, heads*D), rows may be strided
+  Tensor table;      // (P, D) fp32: D/2 cosines, then D/2 sines, per position
+  Tensor positions;  // (N) int32 or absent: position_offset + r % seq_len
   std::int64_t head_dim = 0;
   std::int64_t seq_len = 0;
   std::int64_t position_offset = 0;
@@ -266,6 +297,8 @@ struct KernelTable {
   void (&gemm)(const GemmArgs&, Stream&);
   void (&attention_forward)(const AttentionForward&, Stream&);
   void (&attention_backward)(const AttentionBackward&, Stream&);
+  void (&paged_attention)(const PagedAttention&, Stream&);
+  void (&paged_append)(const PagedAppend&, Stream&);
   void (&norm_forward)(const NormForward&, Stream&);
   void (&norm_backward)(const NormBackward&, Stream&);
   void (&embedding_forward)(const EmbeddingForward&, Stream&);

@@ -1,9 +1,8 @@
 // Causal attention by tiles of queries against tiles of keys with an online softmax
 // (FlashAttention-2, arXiv 2307.08691): a thread holds one (kQueryTile, kKeyTile) tile of scores.
-// Forward: one task per (sequence, head, query tile). The products are small OpenBLAS calls.
+// One task per (sequence, head, query tile). The products are small OpenBLAS calls.
 #include "kernels/cpu/attention.h"
 
-#include "kernels/cpu/context.h"
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/vector_math.h"
 
@@ -40,19 +39,20 @@ ForwardSpace divide(float* buffer, std::int64_t D) {
   return space;
 }
 
-// scores = exp(scores - running maximum) on the visible keys and 0 beyond; what was accumulated
-// under an older maximum is scaled down to the new one.
-void softmax_row(float* scores, std::int64_t visible, std::int64_t width, float& maximum,
-                 float& sum, float* out, std::int64_t D) {
+// scores = exp(scores - running maximum) on the visible keys [hidden, visible) and 0 around them;
+// what was accumulated under an older maximum is scaled down to the new one.
+void softmax_row(float* scores, std::int64_t hidden, std::int64_t visible, std::int64_t width,
+                 float& maximum, float& sum, float* out, std::int64_t D) {
   float top = maximum;
 #pragma omp simd reduction(max : top)
-  for (std::int64_t j = 0; j < visible; ++j) top = std::max(top, scores[j]);
+  for (std::int64_t j = hidden; j < visible; ++j) top = std::max(top, scores[j]);
   float added = 0.0f;
 #pragma omp simd reduction(+ : added)
-  for (std::int64_t j = 0; j < visible; ++j) {
+  for (std::int64_t j = hidden; j < visible; ++j) {
     scores[j] = fast_exp(scores[j] - top);
     added += scores[j];
   }
+  std::fill(scores, scores + hidden, 0.0f);
   std::fill(scores + visible, scores + width, 0.0f);
   if (top > maximum) {
     const float shrink = fast_exp(maximum - top);
@@ -63,21 +63,25 @@ void softmax_row(float* scores, std::int64_t visible, std::int64_t width, float&
   sum += added;
 }
 
-struct ForwardTask {
-  std::int64_t sequence = 0;
-  std::int64_t head = 0;
-  std::int64_t first = 0;  // query row of the sequence
-  std::int64_t rows = 0;
-};
+// Keys [key, key + width) of the task's sequence and head.
+Matrix keys_of(const Tensor& tensor, const ForwardTask& task, std::int64_t key, std::int64_t width,
+               float* buffer) {
+  const KeyRows& keys = task.keys;
+  if (keys.pages == nullptr || keys.page_size % kKeyTile == 0) {
+    return matrix_of(tensor, keys.row(key), width, task.key_column, task.D, buffer);
+  }
+  for (std::int64_t r = 0; r < width; ++r) {
+    load_row(buffer + r * task.D, element(tensor, keys.row(key + r), task.key_column), tensor.dtype,
+             task.D);
+  }
+  return {buffer, task.D};
+}
 
 // One tile of keys, rows [key, key + width) of the sequence.
-void add_keys(const AttentionForward& args, const ForwardTask& task, const Matrix& q,
-              std::int64_t key, std::int64_t width, const ForwardSpace& space) {
-  const AttentionShape& shape = args.shape;
-  const std::int64_t D = shape.head_dim;
-  const std::int64_t column = task.head / (shape.heads / shape.kv_heads) * D;
-  const std::int64_t row = task.sequence * shape.kv_rows + key;
-  const Matrix k = matrix_of(args.k, row, width, column, D, space.k);
+void add_keys(const ForwardTask& task, const Matrix& q, std::int64_t key, std::int64_t width,
+              const ForwardSpace& space) {
+  const std::int64_t D = task.D;
+  const Matrix k = keys_of(task.k, task, key, width, space.k);
   multiply({.out = space.scores,
             .stride = kKeyTile,
             .a = q,
@@ -88,12 +92,13 @@ void add_keys(const AttentionForward& args, const ForwardTask& task, const Matri
             .K = D,
             .scale = softmax_scale(D)});
   for (std::int64_t i = 0; i < task.rows; ++i) {
-    const std::int64_t limit = shape.q_offset + task.first + i + 1 - key;
+    const std::int64_t limit = task.last_seen + i + 1 - key;
     const std::int64_t visible = std::clamp<std::int64_t>(limit, 0, width);
-    softmax_row(space.scores + i * kKeyTile, visible, width, space.maxima[i], space.sums[i],
-                space.out + i * D, D);
+    const std::int64_t start = task.starts == nullptr ? 0 : task.starts[i] - key;
+    softmax_row(space.scores + i * kKeyTile, std::clamp<std::int64_t>(start, 0, visible), visible,
+                width, space.maxima[i], space.sums[i], space.out + i * D, D);
   }
-  const Matrix v = matrix_of(args.v, row, width, column, D, space.v);
+  const Matrix v = keys_of(task.v, task, key, width, space.v);
   multiply({.out = space.out,
             .stride = D,
             .a = {space.scores, kKeyTile},
@@ -104,55 +109,62 @@ void add_keys(const AttentionForward& args, const ForwardTask& task, const Matri
             .accumulate = true});
 }
 
-void write_rows(const AttentionForward& args, const ForwardTask& task, const ForwardSpace& space) {
-  const AttentionShape& shape = args.shape;
-  const std::int64_t D = shape.head_dim;
+void write_rows(const ForwardTask& task, const ForwardSpace& space) {
   for (std::int64_t i = 0; i < task.rows; ++i) {
     const float inverse = 1.0f / space.sums[i];
-    float* row = space.out + i * D;
-    for (std::int64_t d = 0; d < D; ++d) row[d] *= inverse;
-    const std::int64_t query = task.first + i;
-    store_row(element(args.out, task.sequence * shape.q_len + query, task.head * D), row,
-              args.out.dtype, D);
-    if (args.lse) {
-      auto* lse = static_cast<float*>(args.lse.data);
-      lse[(task.sequence * shape.heads + task.head) * shape.q_len + query] =
-          space.maxima[i] + std::log(space.sums[i]);
-    }
+    float* row = space.out + i * task.D;
+    for (std::int64_t d = 0; d < task.D; ++d) row[d] *= inverse;
+    store_row(element(task.out, task.query_row + i, task.query_column), row, task.out.dtype,
+              task.D);
+    if (task.lse != nullptr) task.lse[i] = space.maxima[i] + std::log(space.sums[i]);
   }
-}
-
-void run_task(const AttentionForward& args, const ForwardTask& task, const ForwardSpace& space) {
-  const AttentionShape& shape = args.shape;
-  const std::int64_t D = shape.head_dim;
-  std::fill_n(space.out, task.rows * D, 0.0f);
-  std::fill_n(space.maxima, task.rows, -std::numeric_limits<float>::infinity());
-  std::fill_n(space.sums, task.rows, 0.0f);
-  const Matrix q = matrix_of(args.q, task.sequence * shape.q_len + task.first, task.rows,
-                             task.head * D, D, space.q);
-  const std::int64_t end = shape.q_offset + task.first + task.rows;
-  for (std::int64_t key = 0; key < end; key += kKeyTile) {
-    add_keys(args, task, q, key, std::min(kKeyTile, end - key), space);
-  }
-  write_rows(args, task, space);
 }
 
 }  // namespace
+
+void reserve_forward(CpuContext& context, std::int64_t D) {
+  context.reserve_per_thread(forward_floats(D));
+}
+
+void attend(const ForwardTask& task, CpuContext& context) {
+  const ForwardSpace space = divide(context.thread_buffer(), task.D);
+  std::fill_n(space.out, task.rows * task.D, 0.0f);
+  std::fill_n(space.maxima, task.rows, -std::numeric_limits<float>::infinity());
+  std::fill_n(space.sums, task.rows, 0.0f);
+  const Matrix q = matrix_of(task.q, task.query_row, task.rows, task.query_column, task.D, space.q);
+  const std::int64_t end = task.last_seen + task.rows;
+  const std::int64_t start = task.starts == nullptr ? 0 : task.starts[0];
+  for (std::int64_t key = start / kKeyTile * kKeyTile; key < end; key += kKeyTile) {
+    add_keys(task, q, key, std::min(kKeyTile, end - key), space);
+  }
+  write_rows(task, space);
+}
 
 void attention_forward(const AttentionForward& args, Stream& stream) {
   const AttentionShape& shape = args.shape;
   const std::int64_t tiles = (shape.q_len + kQueryTile - 1) / kQueryTile;
   const std::int64_t tasks = shape.batch * shape.heads * tiles;
+  const auto* starts = static_cast<const std::int32_t*>(args.document_starts.data);
+  auto* lse = static_cast<float*>(args.lse.data);
   CpuContext& context = context_of(stream);
-  context.reserve_per_thread(forward_floats(shape.head_dim));
+  reserve_forward(context, shape.head_dim);
 #pragma omp parallel for schedule(dynamic)
   for (std::int64_t index = 0; index < tasks; ++index) {
-    ForwardTask task;
-    task.first = index % tiles * kQueryTile;
-    task.head = index / tiles % shape.heads;
-    task.sequence = index / tiles / shape.heads;
-    task.rows = std::min(kQueryTile, shape.q_len - task.first);
-    run_task(args, task, divide(context.thread_buffer(), shape.head_dim));
+    const std::int64_t first = index % tiles * kQueryTile;
+    const std::int64_t head = index / tiles % shape.heads;
+    const std::int64_t sequence = index / tiles / shape.heads;
+    ForwardTask task{.out = args.out, .q = args.q, .k = args.k, .v = args.v, .D = shape.head_dim};
+    task.query_row = sequence * shape.q_len + first;
+    task.rows = std::min(kQueryTile, shape.q_len - first);
+    task.query_column = head * shape.head_dim;
+    task.key_column = head / (shape.heads / shape.kv_heads) * shape.head_dim;
+    task.keys.first = sequence * shape.kv_rows;
+    task.last_seen = shape.q_offset + first;
+    if (starts != nullptr) task.starts = starts + task.query_row;
+    if (lse != nullptr) {
+      task.lse = lse + (sequence * shape.heads + head) * shape.q_len + first;
+    }
+    attend(task, context);
   }
 }
 

@@ -1,6 +1,8 @@
-// What attention's forward and backward share: the tile sizes, the scale and the small product.
+// What attention's forward, paged forward and backward share: the tile sizes, the scale, the small
+// product, and the forward of one tile of queries.
 #pragma once
 
+#include "kernels/cpu/context.h"
 #include "kernels/cpu/rows.h"
 
 #include <cblas.h>
@@ -37,5 +39,38 @@ inline void multiply(const Product& p) {
               static_cast<blasint>(p.a.stride), p.b.data, static_cast<blasint>(p.b.stride),
               p.accumulate ? 1.0f : 0.0f, p.out, static_cast<blasint>(p.stride));
 }
+
+// Where the keys and values of a sequence lie: from row `first` on, or, where there are pages, in
+// pieces of page_size rows.
+struct KeyRows {
+  std::int64_t first = 0;
+  const std::int32_t* pages = nullptr;
+  std::int64_t page_size = 0;
+
+  std::int64_t row(std::int64_t key) const {
+    if (pages == nullptr) return first + key;
+    return pages[key / page_size] * page_size + key % page_size;
+  }
+};
+
+// A tile of at most kQueryTile query rows of one head. Query i sees keys starts[i] .. last_seen +
+// i.
+struct ForwardTask {
+  Tensor out, q;  // (N, H*D)
+  Tensor k, v;    // (rows, G*D)
+  std::int64_t D = 0;
+  std::int64_t query_row = 0;  // of out and q
+  std::int64_t rows = 0;
+  std::int64_t query_column = 0;
+  std::int64_t key_column = 0;
+  KeyRows keys;
+  std::int64_t last_seen = 0;
+  const std::int32_t* starts = nullptr;  // null: 0
+  float* lse = nullptr;                  // of the tile's rows, or null
+};
+
+// Before a parallel region; then, inside it, the tasks in any order.
+void reserve_forward(CpuContext& context, std::int64_t D);
+void attend(const ForwardTask& task, CpuContext& context);
 
 }  // namespace lockstep::cpu

@@ -56,6 +56,8 @@ struct QueryTile {
   Matrix q;
   Matrix dout;
   const float* lse = nullptr;
+  const std::int32_t* starts = nullptr;  // first key that each row sees; null: 0
+  std::int64_t first_key = 0;            // of the first tile of keys
 };
 
 // probability = exp(score - lse) on the visible keys, 0 beyond; dscore likewise from dprobability.
@@ -63,16 +65,20 @@ void tile_gradients(const QueryTile& tile, std::int64_t key, std::int64_t width,
                     const BackwardSpace& space) {
   for (std::int64_t i = 0; i < tile.rows; ++i) {
     const std::int64_t visible = std::clamp<std::int64_t>(tile.first + i + 1 - key, 0, width);
+    const std::int64_t start = tile.starts == nullptr ? 0 : tile.starts[i] - key;
+    const std::int64_t hidden = std::clamp<std::int64_t>(start, 0, visible);
     float* p = space.probability + i * kKeyTile;
     float* ds = space.dscore + i * kKeyTile;
     const float lse = tile.lse[i];
     const float dot = space.dots[i];
-    for (std::int64_t j = 0; j < visible; ++j) {
+    for (std::int64_t j = hidden; j < visible; ++j) {
       p[j] = fast_exp(p[j] - lse);
       ds[j] = scale * p[j] * (ds[j] - dot);
     }
-    std::fill(p + visible, p + width, 0.0f);
-    std::fill(ds + visible, ds + width, 0.0f);
+    for (float* row : {p, ds}) {
+      std::fill(row, row + hidden, 0.0f);
+      std::fill(row + visible, row + width, 0.0f);
+    }
   }
 }
 
@@ -126,7 +132,7 @@ void add_key_tile(const QueryTile& tile, const Matrix& k, const Matrix& v, std::
             .M = tile.rows,
             .N = D,
             .K = width,
-            .accumulate = key > 0});
+            .accumulate = key > tile.first_key});
 }
 
 void row_dots(const Matrix& dout, const Matrix& out, std::int64_t rows, std::int64_t D,
@@ -154,10 +160,14 @@ void add_query_tile(const AttentionBackward& args, std::int64_t sequence, std::i
   tile.dout = matrix_of(args.dout, row, tile.rows, head * D, D, space.dout);
   tile.lse =
       static_cast<const float*>(args.lse.data) + (sequence * args.shape.heads + head) * T + first;
+  if (args.document_starts) {
+    tile.starts = static_cast<const std::int32_t*>(args.document_starts.data) + row;
+    tile.first_key = tile.starts[0] / kKeyTile * kKeyTile;
+  }
   const Matrix out = matrix_of(args.out, row, tile.rows, head * D, D, space.out);
   row_dots(tile.dout, out, tile.rows, D, space.dots);
   const std::int64_t end = first + tile.rows;
-  for (std::int64_t key = 0; key < end; key += kKeyTile) {
+  for (std::int64_t key = tile.first_key; key < end; key += kKeyTile) {
     add_key_tile(tile, k, v, key, std::min(kKeyTile, end - key), D, space);
   }
   for (std::int64_t i = 0; i < tile.rows; ++i) {

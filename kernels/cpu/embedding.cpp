@@ -34,6 +34,7 @@ void backward_columns(const EmbeddingBackward& args, std::int64_t begin, std::in
 void embedding_forward(const EmbeddingForward& args, Stream& stream) {
   const std::int64_t C = args.out.cols();
   const auto* tokens = static_cast<const std::int32_t*>(args.tokens.data);
+  const auto* positions = static_cast<const std::int32_t*>(args.positions.data);
   CpuContext& context = context_of(stream);
   context.reserve_per_thread(3 * C);
 #pragma omp parallel for schedule(static)
@@ -43,7 +44,8 @@ void embedding_forward(const EmbeddingForward& args, Stream& stream) {
     float* out = output_row(args.out, row, buffer + C);
     std::copy_n(token, C, out);
     if (args.position_table) {
-      const std::int64_t position = args.position_offset + row % args.seq_len;
+      const std::int64_t position =
+          positions != nullptr ? positions[row] : args.position_offset + row % args.seq_len;
       add_floats(out, row_of(args.position_table, position, 0, C, buffer + 2 * C), C);
     }
     store_output(args.out, row, out);

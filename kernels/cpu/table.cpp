@@ -61,6 +61,8 @@ const KernelTable& cpu_kernels() {
                                  .gemm = cpu::gemm,
                                  .attention_forward = cpu::attention_forward,
                                  .attention_backward = cpu::attention_backward,
+                                 .paged_attention = cpu::paged_attention,
+                                 .paged_append = cpu::paged_append,
                                  .norm_forward = cpu::norm_forward,
                                  .norm_backward = cpu::norm_backward,
                                  .embedding_forward = cpu::embedding_forward,

@@ -1,6 +1,6 @@
-// Flash-style causal attention on CUDA: the entry points behind the kernel table, and the fp32 pair
-// that they hand fp32 tensors to. No T x T matrix reaches device memory, and every sum is added in
-// a fixed order, so results are bit-identical from run to run.
+// Flash-style causal attention on CUDA: no T x T matrix reaches device memory, and every sum is
+// added in a fixed order, so results are bit-identical from run to run. attention.cu chooses among
+// the kernels below by dtype and shape.
 #pragma once
 
 #include "kernels/table.h"
@@ -9,14 +9,22 @@
 
 namespace lockstep::cuda {
 
-void attention_forward(const AttentionForward& args, Stream& stream);
-void attention_backward(const AttentionBackward& args, Stream& stream);
-// Bytes that attention_backward needs in AttentionBackward::scratch.
+// Bytes that attention_backward needs in AttentionBackward::scratch, whichever kernel runs.
 std::size_t attention_scratch_bytes(const AttentionShape& shape, DType dtype);
 
-// attention_fp32.cu: plain fp32 arithmetic, no tensor cores.
+// attention_forward.cu, attention_backward.cu: 16-bit on tensor cores; head_dim a multiple of 8 up
+// to 128, rows on 16 bytes, no document starts.
+void attention_forward_mma(const AttentionForward& args, Stream& stream);
+void attention_backward_mma(const AttentionBackward& args, Stream& stream);
+std::size_t attention_scratch_bytes_mma(const AttentionShape& shape);
+
+// attention_fp32.cu: fp32, no tensor cores; head_dim a multiple of 4 up to 128, rows on 16 bytes,
+// no document starts.
 void attention_forward_fp32(const AttentionForward& args, Stream& stream);
 void attention_backward_fp32(const AttentionBackward& args, Stream& stream);
-std::size_t attention_scratch_bytes_fp32(const AttentionShape& shape);
+
+// attention_any.cu: everything else. Scratch of the plain kernels, fp32's too: one float per query.
+void attention_forward_any(const AttentionForward& args, Stream& stream);
+void attention_backward_any(const AttentionBackward& args, Stream& stream);
 
 }  // namespace lockstep::cuda

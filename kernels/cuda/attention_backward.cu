@@ -360,32 +360,15 @@ void launch_backward(const AttentionBackward& args, Stream& stream) {
 
 }  // namespace
 
-void attention_backward(const AttentionBackward& args, Stream& stream) {
-  const AttentionShape& s = args.shape;
-  check_shape(s);
-  CHECK(s.q_offset == 0 && s.q_len == s.kv_len && s.kv_len == s.kv_rows,
-        "attention backward: {} queries at {}, {} keys in {} rows", s.q_len, s.q_offset, s.kv_len,
-        s.kv_rows);
-  check_rows(args.dq, "dq");
-  check_rows(args.dk, "dk");
-  check_rows(args.dv, "dv");
-  check_rows(args.dout, "dout");
-  check_rows(args.q, "q");
-  check_rows(args.k, "k");
-  check_rows(args.v, "v");
-  check_rows(args.out, "out");
-  CHECK(reinterpret_cast<std::uintptr_t>(args.scratch.data) % 16 == 0 && args.lse,
-        "attention backward: scratch is not aligned, or lse is absent");
-  switch (args.q.dtype) {
-    case DType::kF32: return attention_backward_fp32(args, stream);
-    case DType::kBF16: return launch_backward<bf16>(args, stream);
-    case DType::kF16: return launch_backward<f16>(args, stream);
-    default: CHECK(false, "attention in {}", name_of(args.q.dtype));
+void attention_backward_mma(const AttentionBackward& args, Stream& stream) {
+  if (args.q.dtype == DType::kBF16) {
+    launch_backward<bf16>(args, stream);
+  } else {
+    launch_backward<f16>(args, stream);
   }
 }
 
-std::size_t attention_scratch_bytes(const AttentionShape& shape, DType dtype) {
-  if (dtype == DType::kF32) return attention_scratch_bytes_fp32(shape);
+std::size_t attention_scratch_bytes_mma(const AttentionShape& shape) {
   return with_padded_head_dim(shape.head_dim, [&](auto head_dim) {
     return plan_scratch<BackwardTile<head_dim()>>(shape).total;
   });

@@ -312,17 +312,11 @@ void launch_forward(const AttentionForward& args, Stream& stream) {
 
 }  // namespace
 
-void attention_forward(const AttentionForward& args, Stream& stream) {
-  check_shape(args.shape);
-  check_rows(args.out, "out");
-  check_rows(args.q, "q");
-  check_rows(args.k, "k");
-  check_rows(args.v, "v");
-  switch (args.q.dtype) {
-    case DType::kF32: return attention_forward_fp32(args, stream);
-    case DType::kBF16: return launch_forward<bf16>(args, stream);
-    case DType::kF16: return launch_forward<f16>(args, stream);
-    default: CHECK(false, "attention in {}", name_of(args.q.dtype));
+void attention_forward_mma(const AttentionForward& args, Stream& stream) {
+  if (args.q.dtype == DType::kBF16) {
+    launch_forward<bf16>(args, stream);
+  } else {
+    launch_forward<f16>(args, stream);
   }
 }
 

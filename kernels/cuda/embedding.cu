@@ -6,6 +6,7 @@
 #include "kernels/cuda/check.cuh"
 #include "kernels/cuda/context.cuh"
 #include "kernels/cuda/kernels.cuh"
+#include "kernels/cuda/positions.cuh"
 #include "kernels/cuda/vec.cuh"
 
 #include <cub/device/device_radix_sort.cuh>
@@ -20,18 +21,17 @@ constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * 32;
 constexpr int kUnroll = 4;  // rows in flight per warp
 
-// Formula: out[r] = tokens_table[tokens[r]] + positions_table[offset + r % T].
+// Formula: out[r] = tokens_table[tokens[r]] + positions_table[positions[r], or offset + r % T].
 // Block: up to 256 threads over the packs of one row. Grid: N.
 template <typename T, int W>
 __global__ __launch_bounds__(kThreads) void embed_kernel(T* out, const std::int32_t* tokens,
                                                          const T* token_table,
-                                                         const T* position_table, int cols,
-                                                         std::int64_t seq_len,
-                                                         std::int64_t offset) {
+                                                         const T* position_table,
+                                                         RowPositions positions, int cols) {
   const std::int64_t row = blockIdx.x;
   const T* token_row = token_table + std::int64_t{tokens[row]} * cols;
   const T* position_row =
-      position_table != nullptr ? position_table + (offset + row % seq_len) * cols : nullptr;
+      position_table != nullptr ? position_table + positions.of(row) * cols : nullptr;
   for (int c = static_cast<int>(threadIdx.x) * W; c < cols; c += static_cast<int>(blockDim.x) * W) {
     float sum[W], position[W] = {};
     Pack<T, W>::load(token_row + c).unpack(sum);
@@ -177,11 +177,11 @@ template <typename T, int W>
 void launch_forward(const EmbeddingForward& args, Stream& stream) {
   const auto cols = static_cast<int>(args.out.cols());
   const std::int64_t threads = std::min<std::int64_t>(kThreads, ceil_div(cols, 32 * W) * 32);
-  embed_kernel<T, W><<<static_cast<unsigned>(args.out.rows()), static_cast<unsigned>(threads), 0,
-                       native(stream)>>>(
-      data_of<T>(args.out), data_of<const std::int32_t>(args.tokens),
-      data_of<const T>(args.token_table), data_of<const T>(args.position_table), cols, args.seq_len,
-      args.position_offset);
+  embed_kernel<T, W>
+      <<<static_cast<unsigned>(args.out.rows()), static_cast<unsigned>(threads), 0,
+         native(stream)>>>(data_of<T>(args.out), data_of<const std::int32_t>(args.tokens),
+                           data_of<const T>(args.token_table),
+                           data_of<const T>(args.position_table), row_positions(args), cols);
   check_launch("embedding_forward");
 }
 

@@ -9,6 +9,10 @@
 namespace lockstep::cuda {
 
 void gemm(const GemmArgs& args, Stream& stream);
+void attention_forward(const AttentionForward& args, Stream& stream);
+void attention_backward(const AttentionBackward& args, Stream& stream);
+void paged_attention(const PagedAttention& args, Stream& stream);
+void paged_append(const PagedAppend& args, Stream& stream);
 void norm_forward(const NormForward& args, Stream& stream);
 void norm_backward(const NormBackward& args, Stream& stream);
 void embedding_forward(const EmbeddingForward& args, Stream& stream);

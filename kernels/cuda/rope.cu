@@ -6,6 +6,7 @@
 #include "kernels/cuda/check.cuh"
 #include "kernels/cuda/context.cuh"
 #include "kernels/cuda/kernels.cuh"
+#include "kernels/cuda/positions.cuh"
 #include "kernels/cuda/vec.cuh"
 
 #include <algorithm>
@@ -20,8 +21,7 @@ struct RopeView {
   T* x;                // (N, heads D), rows `stride` apart
   const float* table;  // (P, D)
   std::int64_t stride;
-  std::int64_t seq_len;
-  std::int64_t offset;
+  RowPositions positions;
   int pairs;   // heads D / 2
   int half;    // D / 2
   float sign;  // -1: rotate back
@@ -44,8 +44,7 @@ __device__ void load_factors(float (&out)[W], const float* from) {
 template <typename T, int W>
 __global__ __launch_bounds__(kThreads) void rope_kernel(RopeView<T> view) {
   T* row = view.x + blockIdx.x * view.stride;
-  const std::int64_t position = view.offset + blockIdx.x % view.seq_len;
-  const float* table = view.table + position * 2 * view.half;
+  const float* table = view.table + view.positions.of(blockIdx.x) * 2 * view.half;
   for (int p = static_cast<int>(threadIdx.x) * W; p < view.pairs;
        p += static_cast<int>(blockDim.x) * W) {
     const int i = p % view.half;
@@ -73,8 +72,7 @@ void launch(const RopeArgs& args, Stream& stream) {
   const RopeView<T> view{.x = data_of<T>(args.x),
                          .table = data_of<const float>(args.table),
                          .stride = args.x.row_stride,
-                         .seq_len = args.seq_len,
-                         .offset = args.position_offset,
+                         .positions = row_positions(args),
                          .pairs = static_cast<int>(args.x.cols() / 2),
                          .half = static_cast<int>(args.head_dim / 2),
                          .sign = args.inverse ? -1.0f : 1.0f};

@@ -57,6 +57,8 @@ const KernelTable* cuda_kernels() {
                                  .gemm = cuda::gemm,
                                  .attention_forward = cuda::attention_forward,
                                  .attention_backward = cuda::attention_backward,
+                                 .paged_attention = cuda::paged_attention,
+                                 .paged_append = cuda::paged_append,
                                  .norm_forward = cuda::norm_forward,
                                  .norm_backward = cuda::norm_backward,
                                  .embedding_forward = cuda::embedding_forward,

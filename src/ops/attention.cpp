@@ -7,12 +7,18 @@
 namespace lockstep::ops {
 namespace {
 
+constexpr std::int64_t kMaxHeadDim = 256;
+
+void check_heads(std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim) {
+  CHECK(heads > 0 && kv_heads > 0 && heads % kv_heads == 0,
+        "{} query heads over {} key/value heads", heads, kv_heads);
+  CHECK(head_dim > 0 && head_dim <= kMaxHeadDim, "head_dim {} is not in 1 .. {}", head_dim,
+        kMaxHeadDim);
+}
+
 void check_shape(const AttentionShape& s) {
   CHECK(s.batch > 0 && s.q_len > 0, "attention of {} sequences of {} queries", s.batch, s.q_len);
-  CHECK(s.heads > 0 && s.kv_heads > 0 && s.heads % s.kv_heads == 0,
-        "{} query heads over {} key/value heads", s.heads, s.kv_heads);
-  CHECK(s.head_dim > 0 && s.head_dim % 8 == 0 && s.head_dim <= 128,
-        "head_dim {} is not a multiple of 8 up to 128", s.head_dim);
+  check_heads(s.heads, s.kv_heads, s.head_dim);
   CHECK(s.q_offset >= 0 && s.q_offset + s.q_len <= s.kv_len && s.kv_len <= s.kv_rows,
         "queries {}+{} over {} keys in {} rows", s.q_offset, s.q_len, s.kv_len, s.kv_rows);
 }
@@ -34,7 +40,21 @@ struct Rows {
   void lse(const char* name, const Tensor& tensor) const {
     check_vector(name, tensor, shape.batch * shape.heads * shape.q_len, DType::kF32, stream);
   }
+  void starts(const char* name, const Tensor& tensor) const {
+    if (tensor) check_vector(name, tensor, shape.batch * shape.q_len, DType::kI32, stream);
+  }
 };
+
+// N new rows of a batch over pages of `rows` rows in all.
+void check_batch(const PagedBatch& batch, std::int64_t rows, const Stream& stream) {
+  const std::int64_t S = batch.kv_lens.count();
+  CHECK(batch.page_size > 0 && rows % batch.page_size == 0, "pages of {} tokens in {} rows",
+        batch.page_size, rows);
+  check_vector("paged.kv_lens", batch.kv_lens, S, DType::kI32, stream);
+  check_vector("paged.query_starts", batch.query_starts, S + 1, DType::kI32, stream);
+  check_matrix("paged.page_table", batch.page_table, S, batch.page_table.cols(), DType::kI32,
+               stream);
+}
 
 }  // namespace
 
@@ -47,6 +67,7 @@ void attention_forward(const AttentionForward& args, Stream& stream) {
   rows.key("attention_forward.k", args.k);
   rows.key("attention_forward.v", args.v);
   if (args.lse) rows.lse("attention_forward.lse", args.lse);
+  rows.starts("attention_forward.document_starts", args.document_starts);
   stream.kernels().attention_forward(args, stream);
 }
 
@@ -67,9 +88,45 @@ void attention_backward(const AttentionBackward& args, Stream& stream) {
   rows.key("attention_backward.v", args.v);
   rows.query("attention_backward.out", args.out);
   rows.lse("attention_backward.lse", args.lse);
+  rows.starts("attention_backward.document_starts", args.document_starts);
   const ScratchQuery query{.attention = shape, .dtype = args.q.dtype};
   check_scratch("attention_backward.scratch", args.scratch, scratch_bytes(query, stream), stream);
   stream.kernels().attention_backward(args, stream);
+}
+
+void paged_attention(const PagedAttention& args, Stream& stream) {
+  check_heads(args.heads, args.kv_heads, args.head_dim);
+  const std::int64_t N = args.q.rows();
+  const std::int64_t query = args.heads * args.head_dim;
+  const std::int64_t key = args.kv_heads * args.head_dim;
+  const DType dtype = args.q.dtype;
+  check_storage("paged_attention.q", dtype);
+  const auto matrix = [&](const char* name, const Tensor& tensor, std::int64_t rows,
+                          std::int64_t cols) {
+    check_matrix(name, tensor, rows, cols, dtype, stream, Layout::kStridedRows);
+  };
+  matrix("paged_attention.q", args.q, N, query);
+  matrix("paged_attention.out", args.out, N, query);
+  matrix("paged_attention.k_pages", args.k_pages, args.k_pages.rows(), key);
+  matrix("paged_attention.v_pages", args.v_pages, args.k_pages.rows(), key);
+  check_batch(args.batch, args.k_pages.rows(), stream);
+  stream.kernels().paged_attention(args, stream);
+}
+
+void paged_append(const PagedAppend& args, Stream& stream) {
+  const std::int64_t N = args.k.rows();
+  const std::int64_t C = args.k.cols();
+  const DType dtype = args.k.dtype;
+  check_storage("paged_append.k", dtype);
+  const auto matrix = [&](const char* name, const Tensor& tensor, std::int64_t rows) {
+    check_matrix(name, tensor, rows, C, dtype, stream, Layout::kStridedRows);
+  };
+  matrix("paged_append.k", args.k, N);
+  matrix("paged_append.v", args.v, N);
+  matrix("paged_append.k_pages", args.k_pages, args.k_pages.rows());
+  matrix("paged_append.v_pages", args.v_pages, args.k_pages.rows());
+  check_batch(args.batch, args.k_pages.rows(), stream);
+  stream.kernels().paged_append(args, stream);
 }
 
 }  // namespace lockstep::ops

@@ -28,11 +28,15 @@ void embedding_forward(const EmbeddingForward& args, Stream& stream) {
   check_vector("embedding_forward.tokens", args.tokens, N, DType::kI32, stream);
   check_matrix("embedding_forward.token_table", args.token_table, args.token_table.rows(), C, dtype,
                stream);
-  check_sequences(N, args.seq_len);
-  CHECK(args.position_offset >= 0, "position_offset {}", args.position_offset);
+  if (args.positions) {
+    check_vector("embedding_forward.positions", args.positions, N, DType::kI32, stream);
+  } else {
+    check_sequences(N, args.seq_len);
+    CHECK(args.position_offset >= 0, "position_offset {}", args.position_offset);
+  }
   if (args.position_table) {
     check_positions("embedding_forward.position_table", args.position_table, C, dtype,
-                    args.position_offset + args.seq_len, stream);
+                    args.positions ? 0 : args.position_offset + args.seq_len, stream);
   }
   stream.kernels().embedding_forward(args, stream);
 }

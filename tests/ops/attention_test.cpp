@@ -1,5 +1,6 @@
 // Attention against a float64 softmax, its float64 gradient against finite differences, thread
-// counts, KV caches with offsets, and the CUDA backend against the CPU on the same cases.
+// counts, KV caches with offsets, document starts, odd head sizes, and the CUDA backend against the
+// CPU on the same cases.
 #include "ops/attention.h"
 
 #include "ops/scratch.h"
@@ -8,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 
 namespace lockstep {
 namespace {
@@ -18,10 +20,13 @@ using Values = std::vector<double>;
 
 std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
-// One problem: its shape, whether rows are slices of a packed (q, k, v), and dense host values.
+// One problem: its shape, whether rows are slices of a packed (q, k, v), how many documents a
+// sequence holds (0: no document starts), and dense host values.
 struct Problem {
   AttentionShape shape;
   bool packed = false;
+  std::int32_t documents = 0;
+  std::vector<std::int32_t> starts;  // (B, q_len) or empty
   Values q, k, v, dout;
   Values out, lse;  // what forward saves, in float64; out rounded to storage
 
@@ -35,6 +40,9 @@ struct Problem {
   }
   std::size_t k_at(std::int64_t b, std::int64_t h, std::int64_t j) const {
     return index((b * shape.kv_rows + j) * k_cols() + h / group() * shape.head_dim);
+  }
+  std::int64_t start_of(std::int64_t b, std::int64_t i) const {
+    return starts.empty() ? 0 : starts[index(b * shape.q_len + i)];
   }
 };
 
@@ -69,6 +77,43 @@ const Problem kCached[] = {
     {{1, 64, 129, 200, 64, 2, 2, 128}},
 };
 
+// Head sizes without whole 16-byte pieces, or above 128: rows then begin anywhere.
+const Problem kOddHeads[] = {
+    {whole(2, 33, 4, 4, 4), true},    {whole(1, 17, 3, 1, 1)},
+    {whole(2, 65, 5, 5, 3), true},    {whole(1, 130, 4, 2, 6), true},
+    {whole(2, 31, 2, 1, 20), true},   {whole(1, 66, 3, 3, 33)},
+    {whole(1, 67, 2, 2, 100), true},  {whole(1, 65, 2, 1, 129), true},
+    {whole(2, 40, 2, 2, 136)},        {whole(1, 70, 4, 2, 192), true},
+    {whole(1, 129, 2, 1, 256), true}, {whole(2, 1, 2, 2, 4)},
+    {{2, 3, 40, 64, 37, 4, 2, 12}},   {{1, 1, 70, 128, 69, 2, 2, 256}},
+};
+
+// Documents shorter and longer than a tile, of one token, and of the whole sequence.
+const Problem kDocuments[] = {
+    {whole(2, 17, 2, 1, 16), true, 3},   {whole(1, 130, 4, 2, 64), true, 1},
+    {whole(2, 300, 2, 2, 32), false, 4}, {whole(1, 257, 2, 1, 64), true, 9},
+    {whole(1, 40, 3, 3, 8), false, 40},  {whole(1, 200, 2, 1, 80), true, 2},
+    {whole(2, 70, 2, 2, 4), true, 5},    {whole(1, 140, 2, 1, 256), false, 3},
+};
+
+// The first key of each query's document; the documents end where the seed says.
+std::vector<std::int32_t> document_starts(const Problem& p) {
+  std::vector<std::int32_t> starts;
+  if (p.documents == 0) return starts;
+  const std::int64_t T = p.shape.q_len;
+  for (std::int64_t b = 0; b < p.shape.batch; ++b) {
+    std::vector<std::int32_t> cuts =
+        random_ints(p.documents, 7 + static_cast<std::uint64_t>(b), static_cast<std::int32_t>(T));
+    cuts.front() = 0;
+    for (std::int32_t i = 0; i < T; ++i) {
+      std::int32_t start = 0;
+      for (const std::int32_t cut : cuts) start = cut <= i ? std::max(start, cut) : start;
+      starts.push_back(start);
+    }
+  }
+  return starts;
+}
+
 // The softmax row of query i: probabilities of keys 0 .. q_offset + i, and its lse.
 Values probabilities(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t i,
                      double& lse) {
@@ -78,6 +123,7 @@ Values probabilities(const Problem& p, std::int64_t b, std::int64_t h, std::int6
     const std::size_t key = p.k_at(b, h, static_cast<std::int64_t>(j));
     for (std::size_t d = 0; d < index(D); ++d) scores[j] += p.q[p.q_at(b, h, i) + d] * p.k[key + d];
     scores[j] /= std::sqrt(static_cast<double>(D));
+    if (j < index(p.start_of(b, i))) scores[j] = -std::numeric_limits<double>::infinity();
   }
   const double top = *std::max_element(scores.begin(), scores.end());
   double sum = 0.0;
@@ -121,6 +167,7 @@ Problem filled(Problem p, DType dtype) {
   p.k = rounded(random_values(s.batch * s.kv_rows * p.k_cols(), 2, 2.0), dtype);
   p.v = rounded(random_values(s.batch * s.kv_rows * p.k_cols(), 3), dtype);
   p.dout = rounded(random_values(s.batch * s.q_len * p.q_cols(), 4), dtype);
+  p.starts = document_starts(p);
   const Forward saved = forward(p);
   p.out = rounded(saved.out, dtype);
   p.lse = saved.lse;
@@ -183,6 +230,7 @@ Outputs run_forward(Machine& machine, const Problem& p, DType dtype) {
   args.v = buffers.input(k, dtype, with_absent_rows(p, p.v), p.stride());
   args.out = buffers.output(q, dtype);
   args.lse = buffers.output({s.batch, s.heads, s.q_len}, DType::kF32);
+  if (!p.starts.empty()) args.document_starts = buffers.ints(p.starts);
   ops::attention_forward(args, *machine.stream);
   Outputs outputs{{"out", buffers.read(args.out)}, {"lse", buffers.read(args.lse)}};
   args.lse = {};
@@ -206,6 +254,7 @@ Outputs run_backward(Machine& machine, const Problem& p, DType dtype) {
   args.out = buffers.input(q, dtype, p.out);
   args.lse = buffers.input({s.batch, s.heads, s.q_len}, DType::kF32, p.lse);
   args.dout = buffers.input(q, dtype, p.dout);
+  if (!p.starts.empty()) args.document_starts = buffers.ints(p.starts);
   args.dq = buffers.output(q, dtype, p.stride());
   args.dk = buffers.output(k, dtype, p.stride());
   args.dv = buffers.output(k, dtype, p.stride());
@@ -245,33 +294,42 @@ Expectations expected_backward(const Problem& p, DType dtype) {
 
 std::string name(const Problem& p, DType dtype) {
   const AttentionShape& s = p.shape;
-  return fmt::format("B{} q{} kv{}/{} offset {} H{} G{} D{} {} {}", s.batch, s.q_len, s.kv_len,
-                     s.kv_rows, s.q_offset, s.heads, s.kv_heads, s.head_dim,
-                     p.packed ? "packed" : "dense", name_of(dtype));
+  return fmt::format("B{} q{} kv{}/{} offset {} H{} G{} D{} {} documents {} {}", s.batch, s.q_len,
+                     s.kv_len, s.kv_rows, s.q_offset, s.heads, s.kv_heads, s.head_dim,
+                     p.packed ? "packed" : "dense", p.documents, name_of(dtype));
 }
 
 // Every problem with every dtype, traced.
-template <typename Range, typename Function>
-void for_each_case(const Range& problems, const Function& function) {
+template <typename Function>
+void for_each_forward(const Function& function) {
   for (const DType dtype : kStorageTypes) {
-    for (const Problem& shape : problems) {
-      SCOPED_TRACE(name(shape, dtype));
-      function(filled(shape, dtype), dtype);
+    for (const std::span<const Problem> problems :
+         std::initializer_list<std::span<const Problem>>{kWhole, kCached, kOddHeads, kDocuments}) {
+      for (const Problem& shape : problems) {
+        SCOPED_TRACE(name(shape, dtype));
+        function(filled(shape, dtype), dtype);
+      }
     }
   }
 }
 
+// Those that have a backward: whole sequences.
+template <typename Function>
+void for_each_whole(const Function& function) {
+  for_each_forward([&](const Problem& p, DType dtype) {
+    if (p.shape.q_offset == 0 && p.shape.q_len == p.shape.kv_rows) function(p, dtype);
+  });
+}
+
 TEST(Attention, ForwardMatchesFloat64) {
   Machine cpu = open_cpu();
-  const auto compare = [&](const Problem& p, DType dtype) {
+  for_each_forward([&](const Problem& p, DType dtype) {
     expect_close(run_forward(cpu, p, dtype), expected_forward(p, dtype));
-  };
-  for_each_case(kWhole, compare);
-  for_each_case(kCached, compare);
+  });
 }
 
 TEST(Attention, Float64GradientMatchesFiniteDifferences) {
-  const Problem p = filled({whole(2, 4, 4, 2, 8)}, DType::kF64);
+  const Problem p = filled({whole(2, 4, 4, 2, 8), false, 2}, DType::kF64);
   const Gradients g = backward(p);
   const auto numeric = [&](Values Problem::*member) {
     const VectorFunction f = [&](const Values& values) {
@@ -289,20 +347,29 @@ TEST(Attention, Float64GradientMatchesFiniteDifferences) {
 
 TEST(Attention, BackwardMatchesFloat64) {
   Machine cpu = open_cpu();
-  for_each_case(kWhole, [&](const Problem& p, DType dtype) {
+  for_each_whole([&](const Problem& p, DType dtype) {
     expect_close(run_backward(cpu, p, dtype), expected_backward(p, dtype));
   });
 }
 
 TEST(Attention, IsTheSameAtAnyThreadCount) {
-  const auto compare = [](const Problem& p, DType dtype) {
+  for_each_forward([](const Problem& p, DType dtype) {
     expect_thread_independent([&](Machine& machine) { return run_forward(machine, p, dtype); });
-  };
-  for_each_case(kWhole, compare);
-  for_each_case(kCached, compare);
-  for_each_case(kWhole, [](const Problem& p, DType dtype) {
+  });
+  for_each_whole([](const Problem& p, DType dtype) {
     expect_thread_independent([&](Machine& machine) { return run_backward(machine, p, dtype); });
   });
+}
+
+// A document start of 0 is the same as none, to the bit.
+TEST(Attention, StartsOfZeroAreNone) {
+  Machine cpu = open_cpu();
+  Problem p = filled({whole(2, 130, 4, 2, 16), true}, DType::kF32);
+  const Outputs without = run_forward(cpu, p, DType::kF32);
+  const Outputs gradients = run_backward(cpu, p, DType::kF32);
+  p.starts.assign(index(p.shape.batch * p.shape.q_len), 0);
+  expect_identical(run_forward(cpu, p, DType::kF32), without);
+  expect_identical(run_backward(cpu, p, DType::kF32), gradients);
 }
 
 // The first rows of a prefill equal the same tokens decoded one by one through a cache.
@@ -327,13 +394,11 @@ TEST(Attention, DecodingEqualsPrefill) {
 TEST(Attention, CudaMatchesCpu) {
   LOCKSTEP_OPEN_CUDA(cuda);
   Machine cpu = open_cpu();
-  const auto compare = [&](const Problem& p, DType dtype) {
+  for_each_forward([&](const Problem& p, DType dtype) {
     expect_close(run_forward(cuda, p, dtype),
                  like(run_forward(cpu, p, dtype), expected_forward(p, dtype), 3.0));
-  };
-  for_each_case(kWhole, compare);
-  for_each_case(kCached, compare);
-  for_each_case(kWhole, [&](const Problem& p, DType dtype) {
+  });
+  for_each_whole([&](const Problem& p, DType dtype) {
     Outputs outputs = run_backward(cuda, p, dtype);
     Expectations expected = like(run_backward(cpu, p, dtype), expected_backward(p, dtype), 3.0);
     if (p.shape.q_len == 1) {
@@ -351,7 +416,7 @@ TEST(Attention, CudaMatchesCpu) {
 // Backward twice on the same inputs gives the same bits: no sum depends on timing.
 TEST(Attention, CudaBackwardIsDeterministic) {
   LOCKSTEP_OPEN_CUDA(cuda);
-  for_each_case(kWhole, [&](const Problem& p, DType dtype) {
+  for_each_whole([&](const Problem& p, DType dtype) {
     expect_identical(run_backward(cuda, p, dtype), run_backward(cuda, p, dtype));
   });
 }

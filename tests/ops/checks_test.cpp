@@ -88,18 +88,55 @@ TEST_F(Checks, Attention) {
     expect_refused(message, [&] { ops::attention_forward(args, stream()); });
   };
   refused("4 query heads over 3", [](AttentionForward& f) { f.shape.kv_heads = 3; });
-  refused("head_dim 12", [](AttentionForward& f) { f.shape.head_dim = 12; });
-  refused("head_dim 136", [](AttentionForward& f) { f.shape.head_dim = 136; });
+  refused("head_dim 0", [](AttentionForward& f) { f.shape.head_dim = 0; });
+  refused("head_dim 257", [](AttentionForward& f) { f.shape.head_dim = 257; });
   refused("queries 1+3 over 3 keys", [](AttentionForward& f) { f.shape.q_offset = 1; });
   refused("attention_forward.k is [6, 32]", [&](AttentionForward& f) { f.k = f.q; });
   refused("attention_forward.v is fp16", [&](AttentionForward& f) {
     f.v = make({6, 16}, DType::kF16);
   });
   refused("attention_forward.lse is [6]", [&](AttentionForward& f) { f.lse = make({6}); });
+  refused("attention_forward.document_starts is [2], must be 6",
+          [&](AttentionForward& f) { f.document_starts = make({2}, DType::kI32); });
   AttentionBackward backward;
   backward.shape = shape;
   backward.shape.kv_rows = 4;
   expect_refused("whole sequences", [&] { ops::attention_backward(backward, stream()); });
+}
+
+TEST_F(Checks, PagedAttention) {
+  PagedAttention good;
+  good.q = good.out = make({5, 32});
+  good.k_pages = good.v_pages = make({12, 16});
+  good.heads = 4;
+  good.kv_heads = 2;
+  good.head_dim = 8;
+  good.batch = {.page_table = make({2, 3}, DType::kI32),
+                .query_starts = make({3}, DType::kI32),
+                .kv_lens = make({2}, DType::kI32),
+                .page_size = 4};
+  const auto refused = [&](const std::string& message, const auto& change) {
+    PagedAttention args = good;
+    change(args);
+    expect_refused(message, [&] { ops::paged_attention(args, stream()); });
+  };
+  refused("4 query heads over 3", [](PagedAttention& p) { p.kv_heads = 3; });
+  refused("head_dim 257", [](PagedAttention& p) { p.head_dim = 257; });
+  refused("pages of 5 tokens in 12 rows", [](PagedAttention& p) { p.batch.page_size = 5; });
+  refused("paged.query_starts is [2], must be 3",
+          [&](PagedAttention& p) { p.batch.query_starts = make({2}, DType::kI32); });
+  refused("paged.page_table is [3, 3], must be [2, 3]", [&](PagedAttention& p) {
+    p.batch.page_table = make({3, 3}, DType::kI32);
+  });
+  refused("paged_attention.v_pages is [8, 16]", [&](PagedAttention& p) {
+    p.v_pages = make({8, 16});
+  });
+  PagedAppend append;
+  append.k_pages = append.v_pages = good.k_pages;
+  append.k = append.v = make({5, 8});
+  append.batch = good.batch;
+  expect_refused("paged_append.k_pages is [12, 16], must be [12, 8]",
+                 [&] { ops::paged_append(append, stream()); });
 }
 
 TEST_F(Checks, Norm) {
@@ -137,6 +174,10 @@ TEST_F(Checks, EmbeddingAndRope) {
   embedding.seq_len = 3;
   embedding.position_offset = 1;
   expect_refused("has 3 rows, 4 are read", [&] { ops::embedding_forward(embedding, stream()); });
+  embedding.positions = make({4}, DType::kI32);
+  expect_refused("embedding_forward.positions is [4], must be 6",
+                 [&] { ops::embedding_forward(embedding, stream()); });
+  embedding.positions = {};
   embedding.seq_len = 4;
   expect_refused("6 tokens in sequences of 4",
                  [&] { ops::embedding_forward(embedding, stream()); });
@@ -147,8 +188,12 @@ TEST_F(Checks, EmbeddingAndRope) {
   rope.seq_len = 3;
   rope.position_offset = 1;
   expect_refused("positions 1+3 in a table of 3", [&] { ops::rope(rope, stream()); });
+  rope.positions = make({3}, DType::kI32);
+  expect_refused("rope.positions is [3], must be 6", [&] { ops::rope(rope, stream()); });
   rope.head_dim = 6;
-  expect_refused("head_dim 6", [&] { ops::rope(rope, stream()); });
+  expect_refused("head_dim 6 in rows of 16", [&] { ops::rope(rope, stream()); });
+  rope.head_dim = 1;
+  expect_refused("head_dim 1", [&] { ops::rope(rope, stream()); });
 }
 
 TEST_F(Checks, SwigluClassifierAndCast) {

@@ -18,17 +18,21 @@ struct Case {
   std::int64_t B, T, V, C;
   std::int64_t offset;     // of forward's positions
   std::int64_t positions;  // rows of the table; 0: no learned positions
+  bool given = false;      // each row's position is an argument of its own, in no order
 };
 
 const Case kCases[] = {
-    {1, 1, 1, 1, 0, 0},       {2, 5, 3, 7, 0, 5},       {3, 17, 50, 33, 4, 30},
-    {1, 130, 11, 64, 0, 130}, {2, 64, 256, 128, 0, 64}, {4, 33, 1000, 65, 7, 40},
-    {5, 9, 4, 770, 0, 0},
+    {1, 1, 1, 1, 0, 0},          {2, 5, 3, 7, 0, 5},
+    {3, 17, 50, 33, 4, 30},      {1, 130, 11, 64, 0, 130},
+    {2, 64, 256, 128, 0, 64},    {4, 33, 1000, 65, 7, 40},
+    {5, 9, 4, 770, 0, 0},        {1, 37, 300, 64, 0, 90, true},
+    {6, 1, 20, 35, 0, 17, true},
 };
 
 struct Problem {
   Case c;
   std::vector<std::int32_t> tokens;
+  std::vector<std::int32_t> rows;  // the position of each
   Values table, positions, dout, dtable, dpositions;
 };
 
@@ -36,6 +40,10 @@ Problem problem(const Case& c, DType dtype) {
   Problem p;
   p.c = c;
   p.tokens = random_ints(c.B * c.T, 1, static_cast<std::int32_t>(c.V));
+  p.rows = random_ints(c.B * c.T, 7, static_cast<std::int32_t>(c.positions));
+  for (std::size_t row = 0; row < p.rows.size() && !c.given; ++row) {
+    p.rows[row] = static_cast<std::int32_t>(c.offset + static_cast<std::int64_t>(row) % c.T);
+  }
   p.table = rounded(random_values(c.V * c.C, 2), dtype);
   p.positions = rounded(random_values(c.positions * c.C, 3), dtype);
   p.dout = rounded(random_values(c.B * c.T * c.C, 4), dtype);
@@ -48,8 +56,12 @@ Outputs run(Machine& machine, const Problem& p, DType dtype) {
   const Case& c = p.c;
   Buffers buffers(machine);
   EmbeddingForward forward;
-  forward.seq_len = c.T;
-  forward.position_offset = c.offset;
+  if (c.given) {
+    forward.positions = buffers.ints(p.rows);
+  } else {
+    forward.seq_len = c.T;
+    forward.position_offset = c.offset;
+  }
   forward.tokens = buffers.ints(p.tokens);
   forward.token_table = buffers.input({c.V, c.C}, dtype, p.table);
   if (c.positions > 0) {
@@ -97,7 +109,8 @@ Expectations reference(const Problem& p, DType dtype) {
     dtable[token + column] += 2.0 * p.dout[at];
     if (c.positions == 0) continue;
     const std::int64_t t = row % c.T;
-    out[at] += p.positions[static_cast<std::size_t>((c.offset + t) * c.C) + column];
+    out[at] +=
+        p.positions[static_cast<std::size_t>(p.rows[static_cast<std::size_t>(row)] * c.C) + column];
     dpositions[static_cast<std::size_t>(t * c.C) + column] += 2.0 * p.dout[at];
   }
   const double sums = 0x1p-24 * (4.0 + std::sqrt(2.0 * static_cast<double>(c.B * c.T)));
@@ -110,7 +123,8 @@ template <typename Function>
 void for_each_case(const Function& function) {
   for (const DType dtype : kStorageTypes) {
     for (const Case& c : kCases) {
-      SCOPED_TRACE(fmt::format("B{} T{} V{} C{} {}", c.B, c.T, c.V, c.C, name_of(dtype)));
+      SCOPED_TRACE(fmt::format("B{} T{} V{} C{} {} {}", c.B, c.T, c.V, c.C,
+                               c.given ? "given" : "counted", name_of(dtype)));
       function(problem(c, dtype), dtype);
     }
   }

@@ -1,5 +1,5 @@
-// The rotary embedding against float64, its inverse as gradient, strided rows, and CUDA against the
-// CPU.
+// The rotary embedding against float64, its inverse as gradient, strided rows, positions counted
+// and given, and CUDA against the CPU.
 #include "ops/rope.h"
 
 #include "support/support.h"
@@ -18,12 +18,20 @@ struct Case {
   std::int64_t offset;
   std::int64_t gap;  // elements after each row that must stay as they are: v in a packed qkv
   bool inverse;
+  bool given = false;  // each row's position is an argument of its own, in no order
+
+  std::int64_t positions() const { return offset + T + 1; }  // of the table
 };
 
 const Case kCases[] = {
-    {1, 1, 1, 8, 0, 0, false},     {2, 3, 5, 24, 0, 0, true},    {1, 17, 3, 16, 5, 16, false},
-    {2, 33, 4, 40, 0, 80, true},   {1, 65, 2, 64, 0, 64, false}, {3, 7, 6, 128, 100, 256, true},
-    {1, 130, 16, 64, 1, 0, false},
+    {1, 1, 1, 8, 0, 0, false},           {2, 3, 5, 24, 0, 0, true},
+    {1, 17, 3, 16, 5, 16, false},        {2, 33, 4, 40, 0, 80, true},
+    {1, 65, 2, 64, 0, 64, false},        {3, 7, 6, 128, 100, 256, true},
+    {1, 130, 16, 64, 1, 0, false},       {2, 9, 3, 2, 0, 0, false},
+    {1, 19, 4, 4, 3, 5, true},           {2, 21, 3, 6, 0, 1, false},
+    {1, 11, 2, 12, 0, 12, true},         {1, 9, 2, 256, 2, 0, false},
+    {1, 37, 4, 64, 90, 64, false, true}, {5, 1, 3, 16, 20, 0, true, true},
+    {2, 13, 2, 6, 30, 3, false, true},
 };
 
 // (P, D): D/2 cosines, then D/2 sines.
@@ -43,11 +51,17 @@ Values table(std::int64_t positions, std::int64_t D) {
 struct Problem {
   Case c;
   Values x, table;
+  std::vector<std::int32_t> positions;  // of the rows
 };
 
 Problem problem(const Case& c, DType dtype) {
-  return {c, rounded(random_values(c.B * c.T * c.heads * c.D, 1), dtype),
-          table(c.offset + c.T + 1, c.D)};
+  Problem p{c, rounded(random_values(c.B * c.T * c.heads * c.D, 1), dtype),
+            table(c.positions(), c.D),
+            random_ints(c.B * c.T, 9, static_cast<std::int32_t>(c.positions()))};
+  for (std::int64_t row = 0; row < c.B * c.T && !c.given; ++row) {
+    p.positions[static_cast<std::size_t>(row)] = static_cast<std::int32_t>(c.offset + row % c.T);
+  }
+  return p;
 }
 
 Values rotated(const Problem& p) {
@@ -55,8 +69,8 @@ Values rotated(const Problem& p) {
   const auto half = static_cast<std::size_t>(c.D / 2);
   Values out(p.x.size());
   for (std::size_t head = 0; head < p.x.size(); head += 2 * half) {
-    const std::int64_t row = static_cast<std::int64_t>(head) / (c.heads * c.D);
-    const auto angle = static_cast<std::size_t>((c.offset + row % c.T) * c.D);
+    const std::size_t row = head / static_cast<std::size_t>(c.heads * c.D);
+    const auto angle = static_cast<std::size_t>(p.positions[row] * c.D);
     for (std::size_t i = 0; i < half; ++i) {
       const double cosine = p.table[angle + i];
       const double sine = p.table[angle + half + i] * (c.inverse ? -1.0 : 1.0);
@@ -71,12 +85,16 @@ Outputs run(Machine& machine, const Problem& p, DType dtype) {
   const Case& c = p.c;
   Buffers buffers(machine);
   const std::int64_t width = c.heads * c.D;
-  const RopeArgs args{.x = buffers.inout({c.B * c.T, width}, dtype, p.x, width + c.gap),
-                      .table = buffers.input({c.offset + c.T + 1, c.D}, DType::kF32, p.table),
-                      .head_dim = c.D,
-                      .seq_len = c.T,
-                      .position_offset = c.offset,
-                      .inverse = c.inverse};
+  RopeArgs args{.x = buffers.inout({c.B * c.T, width}, dtype, p.x, width + c.gap),
+                .table = buffers.input({c.positions(), c.D}, DType::kF32, p.table),
+                .head_dim = c.D,
+                .inverse = c.inverse};
+  if (c.given) {
+    args.positions = buffers.ints(p.positions);
+  } else {
+    args.seq_len = c.T;
+    args.position_offset = c.offset;
+  }
   ops::rope(args, *machine.stream);
   buffers.check();
   return {{"x", buffers.read(args.x)}};
@@ -91,9 +109,9 @@ template <typename Function>
 void for_each_case(const Function& function) {
   for (const DType dtype : kStorageTypes) {
     for (const Case& c : kCases) {
-      SCOPED_TRACE(fmt::format("B{} T{} heads {} D{} offset {} gap {} {} {}", c.B, c.T, c.heads,
+      SCOPED_TRACE(fmt::format("B{} T{} heads {} D{} offset {} gap {} {} {} {}", c.B, c.T, c.heads,
                                c.D, c.offset, c.gap, c.inverse ? "inverse" : "forward",
-                               name_of(dtype)));
+                               c.given ? "given" : "counted", name_of(dtype)));
       function(problem(c, dtype), dtype);
     }
   }
@@ -111,7 +129,7 @@ TEST(Rope, InverseIsTheGradient) {
   Problem p = problem({2, 3, 2, 8, 1, 0, false}, DType::kF32);
   const Values weights =
       rounded(random_values(static_cast<std::int64_t>(p.x.size()), 2), DType::kF32);
-  const VectorFunction f = [&](const Values& x) { return rotated({p.c, x, p.table}); };
+  const VectorFunction f = [&](const Values& x) { return rotated({p.c, x, p.table, p.positions}); };
   const Values gradient = numeric_gradient(f, p.x, weights);
   p.c.inverse = true;
   p.x = weights;
