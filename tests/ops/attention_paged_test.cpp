@@ -265,11 +265,13 @@ TEST(AttentionPaged, IsTheSameAtAnyThreadCount) {
 TEST(AttentionPaged, CudaMatchesCpu) {
   LOCKSTEP_OPEN_CUDA(cuda);
   Machine cpu = open_cpu();
-  for_each_case([&](const Problem& p, DType dtype) {
-    const Outputs outputs = run(cuda, p, dtype);
-    expect_close(outputs, like(run(cpu, p, dtype), reference(p, dtype), 2.0));
-    expect_appended(p, outputs);
-    expect_independent(cuda, p, dtype, outputs);
+  at_any_alignment(cuda, [&] {
+    for_each_case([&](const Problem& p, DType dtype) {
+      const Outputs outputs = run(cuda, p, dtype);
+      expect_close(outputs, like(run(cpu, p, dtype), reference(p, dtype), 2.0));
+      expect_appended(p, outputs);
+      expect_independent(cuda, p, dtype, outputs);
+    });
   });
 }
 

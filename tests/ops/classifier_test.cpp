@@ -158,8 +158,10 @@ TEST(Classifier, IsTheSameAtAnyThreadCount) {
 TEST(Classifier, CudaMatchesCpu) {
   LOCKSTEP_OPEN_CUDA(cuda);
   Machine cpu = open_cpu();
-  for_each_case([&](const Problem& p, DType dtype) {
-    expect_close(run(cuda, p, dtype), like(run(cpu, p, dtype), reference(p, dtype), 2.0));
+  at_any_alignment(cuda, [&] {
+    for_each_case([&](const Problem& p, DType dtype) {
+      expect_close(run(cuda, p, dtype), like(run(cpu, p, dtype), reference(p, dtype), 2.0));
+    });
   });
 }
 
@@ -221,7 +223,7 @@ TEST(LossTotals, Accumulate) {
 
 TEST(LossTotals, AccumulateOnCuda) {
   LOCKSTEP_OPEN_CUDA(cuda);
-  expect_totals(cuda);
+  at_any_alignment(cuda, [&] { expect_totals(cuda); });
 }
 
 }  // namespace

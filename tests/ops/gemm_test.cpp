@@ -38,6 +38,13 @@ const Case kCases[] = {
     {50, 70, 90, true, true, Mode::kPlain, 8},
     {17, 384, 128, false, true, Mode::kFloatOut},
     {2, 1000, 48, false, true, Mode::kFloatOut, 24},
+    // Rows that begin anywhere: a packed row of three odd parts, and odd widths with every
+    // epilogue.
+    {31, 45, 15, false, true, Mode::kPlain, 30},
+    {33, 15, 45, false, true, Mode::kResidual, 1},
+    {35, 60, 15, false, true, Mode::kGelu, 3},
+    {37, 15, 60, false, false, Mode::kGradient, 5},
+    {45, 15, 38, true, false, Mode::kAccumulate, 7},
 };
 
 constexpr double kScale = 0.75;
@@ -215,12 +222,14 @@ TEST(Gemm, IsTheSameAtAnyThreadCount) {
 TEST(Gemm, CudaMatchesCpu) {
   LOCKSTEP_OPEN_CUDA(cuda);
   Machine cpu = open_cpu();
-  for (const DType dtype : kStorageTypes) {
-    for (const Case& c : kCases) {
-      SCOPED_TRACE(name(c, dtype));
-      expect_close(run(cuda, c, dtype), like(run(cpu, c, dtype), reference(c, dtype), 3.0));
+  at_any_alignment(cuda, [&] {
+    for (const DType dtype : kStorageTypes) {
+      for (const Case& c : kCases) {
+        SCOPED_TRACE(name(c, dtype));
+        expect_close(run(cuda, c, dtype), like(run(cpu, c, dtype), reference(c, dtype), 3.0));
+      }
     }
-  }
+  });
 }
 
 // A two-layer network y = gelu(x W1^T + b1) W2^T in float64, as a function of all its inputs.

@@ -169,6 +169,15 @@ Expectations like(const Outputs& outputs, const Expectations& expected, double f
   return result;
 }
 
+void at_any_alignment(Machine& machine, const std::function<void()>& run) {
+  for (const std::int64_t shift : {0, 1}) {
+    SCOPED_TRACE(fmt::format("tensors begin {} elements after a boundary", shift));
+    machine.shift = shift;
+    run();
+  }
+  machine.shift = 0;
+}
+
 void expect_thread_independent(const std::function<Outputs(Machine&)>& run) {
   Machine one = open_cpu(1);
   const Outputs outputs = run(one);
@@ -207,39 +216,40 @@ Buffers::Block& Buffers::allocate(std::size_t bytes) {
 }
 
 Tensor Buffers::place_tensor(Shape shape, DType dtype, const std::vector<double>* values,
-                             std::int64_t row_stride, bool constant) {
+                             std::int64_t row_stride, bool constant, std::int64_t shift) {
   Tensor tensor(nullptr, shape, dtype, machine_.kind());
   if (row_stride != 0) tensor.row_stride = row_stride;
   CHECK(values == nullptr || static_cast<std::int64_t>(values->size()) == shape.count(),
         "{} values for {}", values->size(), shape.str());
   const std::size_t size = size_of(dtype);
   const auto last = static_cast<std::size_t>((tensor.rows() - 1) * tensor.row_stride);
-  Block& block = allocate((last + static_cast<std::size_t>(tensor.cols())) * size);
+  const std::size_t lead = static_cast<std::size_t>(shift) * size;
+  Block& block = allocate(lead + (last + static_cast<std::size_t>(tensor.cols())) * size);
   for (std::int64_t i = 0; i < tensor.count(); ++i) {
     const std::int64_t index = i / tensor.cols() * tensor.row_stride + i % tensor.cols();
-    const std::size_t at = kGuardBytes + static_cast<std::size_t>(index) * size;
+    const std::size_t at = kGuardBytes + lead + static_cast<std::size_t>(index) * size;
     std::memset(&block.expected[at], kUnwritten, size);
     if (values != nullptr)
       encode(&block.expected[at], (*values)[static_cast<std::size_t>(i)], dtype);
     for (std::size_t b = 0; b < size; ++b) block.fixed[at + b] = constant;
   }
   write_bytes(block.base, block.expected.data(), block.expected.size());
-  tensor.data = block.payload();
+  tensor.data = block.payload() + lead;
   return tensor;
 }
 
 Tensor Buffers::output(Shape shape, DType dtype, std::int64_t row_stride) {
-  return place_tensor(shape, dtype, nullptr, row_stride, /*constant=*/false);
+  return place_tensor(shape, dtype, nullptr, row_stride, /*constant=*/false, machine_.shift);
 }
 
 Tensor Buffers::input(Shape shape, DType dtype, const std::vector<double>& values,
                       std::int64_t row_stride) {
-  return place_tensor(shape, dtype, &values, row_stride, /*constant=*/true);
+  return place_tensor(shape, dtype, &values, row_stride, /*constant=*/true, machine_.shift);
 }
 
 Tensor Buffers::inout(Shape shape, DType dtype, const std::vector<double>& values,
                       std::int64_t row_stride) {
-  return place_tensor(shape, dtype, &values, row_stride, /*constant=*/false);
+  return place_tensor(shape, dtype, &values, row_stride, /*constant=*/false, machine_.shift);
 }
 
 Tensor Buffers::ints(const std::vector<std::int32_t>& values) {
@@ -249,7 +259,8 @@ Tensor Buffers::ints(const std::vector<std::int32_t>& values) {
 
 Tensor Buffers::scratch(std::size_t bytes) {
   if (bytes == 0) return {};
-  return output({static_cast<std::int64_t>(bytes)}, DType::kU8);
+  return place_tensor({static_cast<std::int64_t>(bytes)}, DType::kU8, nullptr, 0,
+                      /*constant=*/false, /*shift=*/0);
 }
 
 void* Buffers::place(const void* bytes, std::size_t size) {

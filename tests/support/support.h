@@ -23,6 +23,7 @@ namespace lockstep::test {
 struct Machine {
   std::unique_ptr<Device> device;
   std::unique_ptr<Stream> stream;
+  std::int64_t shift = 0;  // elements by which tensors of Buffers begin after a 256-byte boundary
 
   DeviceKind kind() const { return device->kind(); }
 };
@@ -69,6 +70,8 @@ void expect_close(const Outputs& outputs, const Expectations& expected);
 void expect_identical(const Outputs& outputs, const Outputs& other);
 // Another machine's outputs as the expectation, each tolerance times `factor`.
 Expectations like(const Outputs& outputs, const Expectations& expected, double factor);
+// Runs with tensors that begin on a boundary, then with tensors that begin one element after it.
+void at_any_alignment(Machine& machine, const std::function<void()>& run);
 // Runs on the CPU with 1, 2 and 3 threads; all three must agree bit for bit.
 void expect_thread_independent(const std::function<Outputs(Machine&)>& run);
 
@@ -116,7 +119,7 @@ class Buffers {
   struct Block;
   Block& allocate(std::size_t bytes);
   Tensor place_tensor(Shape shape, DType dtype, const std::vector<double>* values,
-                      std::int64_t row_stride, bool constant);
+                      std::int64_t row_stride, bool constant, std::int64_t shift);
   void* place(const void* bytes, std::size_t size);
   void read_bytes(void* dst, const void* src, std::size_t size);
   void write_bytes(void* dst, const void* src, std::size_t size);
