@@ -4,6 +4,7 @@
 
 #include "core/dtype.h"
 #include "kernels/table.h"
+#include "nn/parameters.h"
 
 #include <cstdint>
 #include <string>
@@ -64,7 +65,7 @@ struct ModelConfig {
   bool ffn_bias() const;
   bool tied() const;
   std::int64_t qkv_width() const { return (heads + 2 * kv_heads) * head_dim; }
-  std::int64_t padded_vocab() const { return (vocab + 127) / 128 * 128; }
+  std::int64_t padded_vocab() const { return padded_vocabulary(vocab); }
 };
 
 // The names that model.preset takes, in the order of --help.

@@ -38,7 +38,8 @@ void round_into(std::vector<std::byte>& bytes, const std::vector<float>& values,
 
 std::size_t ParameterSet::add(Parameter parameter, bool joined) {
   CHECK(parameter.shape.rank() >= 1, "{} has no dimension", parameter.name);
-  if (parameter.padded_rows == 0) parameter.padded_rows = parameter.shape[0];
+  const std::int64_t rows = parameter.shape[0];
+  parameter.padded_rows = parameter.pad_rows ? padded_vocabulary(rows) : rows;
   const std::int64_t end = parameters_.empty() ? 0 : parameters_.back().end();
   parameter.offset = joined ? end : round_up(end, kAlignment);
   parameters_.push_back(std::move(parameter));

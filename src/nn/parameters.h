@@ -23,12 +23,16 @@ struct Parameter {
   bool decay = false;  // weight decay applies (matrices)
   Init init = Init::kZeros;
   float init_std = 0.0f;
-  std::int64_t padded_rows = 0;  // rows in device buffers, >= shape[0]
+  bool pad_rows = false;         // rows are a vocabulary's: more of them in device buffers
+  std::int64_t padded_rows = 0;  // rows in device buffers; add() sets it
   std::int64_t offset = 0;       // first element in the flat buffers
   std::int64_t count() const { return shape.count(); }
   std::int64_t padded_count() const { return padded_rows * (count() / shape[0]); }
   std::int64_t end() const { return offset + padded_count(); }
 };
+
+// Rows in device buffers of a matrix that has one row per vocabulary entry.
+inline std::int64_t padded_vocabulary(std::int64_t vocab) { return (vocab + 127) / 128 * 128; }
 
 // Fills `out` with rows [row_begin, row_begin + n) of the named parameter; n follows from
 // out.size().

@@ -28,8 +28,19 @@ std::int64_t Transformer::declare(const std::string& name, Shape shape, Init ini
   parameter.decay = shape.rank() > 1;
   parameter.init = init;
   parameter.init_std = std;
-  if (shape.rank() > 1 && shape[0] == config_.vocab) parameter.padded_rows = config_.padded_vocab();
   return static_cast<std::int64_t>(parameters_.add(std::move(parameter), joined));
+}
+
+// One row per vocabulary entry.
+std::int64_t Transformer::declare_table(const std::string& name) {
+  Parameter parameter;
+  parameter.name = name;
+  parameter.shape = {config_.vocab, config_.hidden};
+  parameter.decay = true;
+  parameter.init = Init::kNormal;
+  parameter.init_std = static_cast<float>(config_.init_std);
+  parameter.pad_rows = true;
+  return static_cast<std::int64_t>(parameters_.add(std::move(parameter)));
 }
 
 void Transformer::declare_norm(const std::string& name, std::int64_t& weight, std::int64_t& bias) {
@@ -42,9 +53,8 @@ void Transformer::declare_norm(const std::string& name, std::int64_t& weight, st
 // In the order in which backward finishes the gradients: head, last layer to first, embeddings.
 void Transformer::declare_parameters() {
   const auto std = static_cast<float>(config_.init_std);
-  const Shape table{config_.vocab, config_.hidden};
   const bool gpt2 = config_.learned_positions();
-  if (!config_.tied()) head_ = declare("lm_head.weight", table, Init::kNormal, std);
+  if (!config_.tied()) head_ = declare_table("lm_head.weight");
   declare_norm(gpt2 ? "transformer.ln_f" : "model.norm", final_norm_, final_norm_bias_);
   layers_.resize(static_cast<std::size_t>(config_.layers));
   for (std::int64_t layer = config_.layers - 1; layer >= 0; --layer) declare_layer(layer);
@@ -52,8 +62,7 @@ void Transformer::declare_parameters() {
     position_embedding_ =
         declare("transformer.wpe.weight", {config_.seq_len, config_.hidden}, Init::kNormal, std);
   }
-  token_embedding_ = declare(gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight", table,
-                             Init::kNormal, std);
+  token_embedding_ = declare_table(gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight");
   if (config_.tied()) head_ = token_embedding_;
 }
 

@@ -48,6 +48,7 @@ class Transformer final : public Model {
   void declare_layer(std::int64_t index);
   std::int64_t declare(const std::string& name, Shape shape, Init init, float std = 0.0f,
                        bool joined = false);
+  std::int64_t declare_table(const std::string& name);
   void declare_norm(const std::string& name, std::int64_t& weight, std::int64_t& bias);
   void plan_buffers(Arena& arena);
   Activations plan_layer(Arena& arena, const std::string& prefix);

@@ -37,7 +37,7 @@ TEST(Parameters, JoinedParametersFormOneMatrix) {
 TEST(Parameters, WorkItemsCoverEveryElementOnceAndLeavePaddingOut) {
   ParameterSet set;
   Parameter padded = matrix("padded", 1000, 1100);
-  padded.padded_rows = 1024;
+  padded.pad_rows = true;  // to 1024
   set.add(padded);
   Parameter bias;
   bias.name = "bias";
@@ -100,7 +100,7 @@ void expect_loaded(DType compute, bool training) {
   Arena arena(*machine.device);
   ParameterSet set;
   Parameter padded = matrix("padded", 3, 5);
-  padded.padded_rows = 128;
+  padded.pad_rows = true;  // to 128
   set.add(padded);
   set.add(matrix("large", 5000, 1000));  // 20 MB: three pieces
   set.allocate(arena, compute, training);

@@ -148,6 +148,26 @@ TEST_P(Architectures, MicroBatchesAccumulate) {
   EXPECT_EQ(rig.loss_sum(/*with_gradient=*/false), once);  // the same arithmetic without gradients
 }
 
+// Any size may equal the vocabulary's: only the tables with a row per entry are padded.
+TEST_P(Architectures, SizesThatEqualTheVocabulary) {
+  ModelConfig config = small(GetParam());
+  config.vocab = config.hidden = config.ffn = 40;
+  config.seq_len = 40;
+  config.head_dim = 0;
+  config.heads = config.kv_heads = 5;
+  resolve(config, /*tokenizer_vocab=*/0);
+  test::Machine machine = test::open_cpu();
+  Rig rig(machine, config, training_plan());
+  for (const Parameter& parameter : rig.model->parameters().all()) {
+    const bool table = parameter.name.ends_with("wte.weight") ||
+                       parameter.name.ends_with("embed_tokens.weight") ||
+                       parameter.name == "lm_head.weight";
+    EXPECT_EQ(parameter.padded_rows, table ? 128 : parameter.shape[0]) << parameter.name;
+  }
+  rig.model->parameters().initialize(11, 1, rig.stream);
+  EXPECT_EQ(rig.loss_sum(/*with_gradient=*/true), rig.loss_sum(/*with_gradient=*/false));
+}
+
 // The head in pieces is the same computation; only dW's sum is split.
 TEST_P(Architectures, HeadChunksChangeNothing) {
   test::Machine machine = test::open_cpu();
