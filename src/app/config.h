@@ -51,6 +51,7 @@ class ConfigRegistry {
  private:
   void register_run();
   void register_model();
+  void register_own_keys();
   void register_data_and_train();
   void register_optimizer();
   void register_precision_and_comm();

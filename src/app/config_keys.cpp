@@ -1,6 +1,7 @@
 // The registration of every configuration key: name, place in Options, description with unit, and
 // the values it takes. Defaults are those of trainer/options.h.
 #include "app/config.h"
+#include "nn/model_family.h"
 
 namespace lockstep {
 
@@ -29,10 +30,12 @@ void ConfigRegistry::register_run() {
 void ConfigRegistry::register_model() {
   ModelConfig& model = options_.model;
   const ValueRule tri_state = one_of({"", "true", "false"});
+  std::vector<std::string> architectures = {""};
+  for (const ModelFamily* family : model_families()) architectures.push_back(family->name());
   std::vector<std::string> presets = {""};
-  presets.insert(presets.end(), model_presets().begin(), model_presets().end());
-  add("model.architecture", &model.architecture,
-      "kind of transformer; \"\": the preset's, else gpt2", one_of({"", "gpt2", "llama", "qwen2"}));
+  for (std::string& name : model_presets()) presets.push_back(std::move(name));
+  add("model.architecture", &model.architecture, "kind of model; \"\": the preset's, else gpt2",
+      one_of(std::move(architectures)));
   add("model.preset", &model.preset, "published shape that fills every size left at 0",
       one_of(std::move(presets)));
   add("model.layers", &model.layers, "transformer blocks; 0: the preset's, else 4", at_least(0));
@@ -42,7 +45,10 @@ void ConfigRegistry::register_model() {
   add("model.head_dim", &model.head_dim, "width of a head; 0: hidden / heads", at_least(0));
   add("model.hidden", &model.hidden, "width of the residual stream; 0: the preset's, else 128",
       at_least(0));
-  add("model.ffn", &model.ffn, "width of the MLP; 0: the preset's, else 4 x hidden (gpt2 only)",
+  add("model.ffn", &model.ffn,
+      "width of the MLP; 0: the preset's, else 4 x hidden, gated ones 8/3 x hidden up to a "
+      "multiple "
+      "of 64",
       at_least(0));
   add("model.vocab", &model.vocab, "vocabulary entries; 0: the preset's, else the tokenizer's",
       at_least(0));
@@ -65,6 +71,18 @@ void ConfigRegistry::register_model() {
   add("model.init_from", &model.init_from,
       "model whose weights and shapes a new run starts from: Hugging Face directory, run, "
       "checkpoint, export or GGUF file");
+  register_own_keys();
+}
+
+// Keys that one family alone has; 0 or "" is its default.
+void ConfigRegistry::register_own_keys() {
+  for (const ModelFamily* family : model_families()) {
+    for (const ModelKey& key : family->own_keys()) {
+      ModelValue& value = options_.model.own.try_emplace(key.name, key.zero).first->second;
+      if (find("model." + key.name) != nullptr) continue;  // two families share it
+      std::visit([&](auto& v) { add("model." + key.name, &v, key.help); }, value);
+    }
+  }
 }
 
 void ConfigRegistry::register_data_and_train() {

@@ -3,6 +3,7 @@
 
 #include "app/config.h"
 #include "app/run_setup.h"
+#include "nn/model_family.h"
 
 #include <array>
 #include <filesystem>
@@ -24,28 +25,17 @@ constexpr std::array<SizeKey, 7> kSizes = {{{"layers", &ModelConfig::layers},
                                             {"vocab", &ModelConfig::vocab}}};
 
 template <typename T>
-void fill(T& value, const T& from) {
-  if (value == T{}) value = from;
-}
-
-void fill_absent(ModelConfig& model, const ModelConfig& from) {
-  fill(model.architecture, from.architecture);
-  for (const SizeKey& key : kSizes) fill(model.*key.member, from.*key.member);
-  fill(model.seq_len, from.seq_len);
-  fill(model.norm_eps, from.norm_eps);
-  fill(model.rope_theta, from.rope_theta);
-  fill(model.rope_scaling, from.rope_scaling);
-  fill(model.attention_bias, from.attention_bias);
-  fill(model.mlp_bias, from.mlp_bias);
-  fill(model.tie_embeddings, from.tie_embeddings);
-}
-
-template <typename T>
 void require_same(const char* key, const T& value, const T& source, const std::string& path) {
   if (value == source) return;
   fail(ExitCode::kConfig,
        "model.{} = {}, but the weights of model.init_from = {} have {}; leave model.{} out", key,
        value, path, source, key);
+}
+
+std::string own_text(const ModelConfig& config, const ModelKey& key) {
+  const auto at = config.own.find(key.name);
+  return std::visit([](const auto& v) { return fmt::format("{}", v); },
+                    at == config.own.end() ? key.zero : at->second);
 }
 
 // The configuration that a checkpoint holds, "" where there is none to read. What is wrong with it
@@ -86,14 +76,20 @@ void inherit_model(ModelConfig& model, const ModelConfig& source, const std::str
   for (const SizeKey& key : kSizes) {
     require_same(key.name, model.*key.member, source.*key.member, path);
   }
-  require_same("attention_bias", model.qkv_bias(), source.qkv_bias(), path);
-  require_same("mlp_bias", model.ffn_bias(), source.ffn_bias(), path);
-  require_same("tie_embeddings", model.tied(), source.tied(), path);
-  if (model.learned_positions() && model.seq_len > source.seq_len) {
+  const ModelFamily& family = family_of(source);
+  for (const ModelKey& key : family.own_keys()) {
+    require_same(key.name.c_str(), own_text(model, key), own_text(source, key), path);
+  }
+  const auto ours = family.traits(model), theirs = family.traits(source);
+  for (std::size_t i = 0; i < ours.size(); ++i) {
+    require_same(ours[i].first.c_str(), ours[i].second, theirs[i].second, path);
+  }
+  const std::int64_t learned = family.learned_positions(source);
+  if (learned > 0 && model.seq_len > learned) {
     fail(ExitCode::kConfig,
          "model.seq_len = {}, but model.init_from = {} has learned {} positions only; set "
          "model.seq_len to at most that",
-         model.seq_len, path, source.seq_len);
+         model.seq_len, path, learned);
   }
   if (tokenizer_vocab > model.vocab) {
     fail(ExitCode::kConfig,

@@ -1,6 +1,7 @@
 // Names, data and limits of a run.
 #include "app/run_setup.h"
 
+#include "core/error.h"
 #include "data/mixture.h"
 #include "data/shard.h"
 #include "data/tokenizer.h"

@@ -81,8 +81,8 @@ void generate(Model& model, Arena& arena, const std::vector<std::int32_t>& promp
   const ModelConfig& config = model.config();
   const Tensor tokens =
       arena.allocate("tokens", {config.seq_len}, DType::kI32, MemoryGroup::kActivations);
-  const Tensor widened =
-      arena.allocate("logits fp32", {1, config.padded_vocab()}, DType::kF32, MemoryGroup::kLogits);
+  const Tensor widened = arena.allocate("logits fp32", {1, padded_vocabulary(config.vocab)},
+                                        DType::kF32, MemoryGroup::kLogits);
   std::vector<std::int32_t> text = prompt;
   std::int64_t position = 0;  // tokens in the cache
   std::int64_t pending = std::min(static_cast<std::int64_t>(text.size()), config.seq_len);

@@ -39,10 +39,6 @@ struct Planned {
   std::optional<Int8Part> part;  // of an int8 weight
 };
 
-bool is_projection(const Parameter& parameter) {
-  return parameter.shape.rank() == 2 && parameter.name.ends_with("_proj.weight");
-}
-
 std::vector<Planned> plan_tensors(const ModelConfig& config, const HuggingFaceOptions& options) {
   const DType dtype = dtype_named(options.dtype);
   const auto scheme = options.quantize == "w8a8" ? Int8Scheme::kW8A8 : Int8Scheme::kW8A16;
@@ -50,7 +46,7 @@ std::vector<Planned> plan_tensors(const ModelConfig& config, const HuggingFaceOp
   for (const Parameter& parameter : declared_parameters(config)) {
     const ForeignTensor foreign = foreign_tensor(config, parameter, Naming::kHuggingFace);
     const Shape& shape = parameter.shape;
-    if (options.quantize != "none" && is_projection(parameter)) {
+    if (options.quantize != "none" && parameter.kind == ParameterKind::kLinear) {
       for (const Int8Tensor& tensor :
            int8_tensors(foreign.name, shape[0], shape[1], scheme, dtype)) {
         planned.push_back({tensor.stored, parameter, false, tensor.part});
@@ -196,11 +192,15 @@ void write_configs(const std::string& directory, const ExportModel& model,
 }  // namespace
 
 void check_hugging_face(const ModelConfig& config, const std::string& quantize) {
-  if (quantize == "none" || config.architecture != "gpt2") return;
-  fail(ExitCode::kUsage,
-       "--quantize {}: this is a GPT-2, and its projections are Conv1D, which compressed-tensors "
-       "cannot hold: export --format gguf",
-       quantize);
+  if (quantize == "none") return;
+  for (const Parameter& parameter : declared_parameters(config)) {
+    const ForeignTensor foreign = foreign_tensor(config, parameter, Naming::kHuggingFace);
+    if (foreign.layout != RowLayout::kTransposed) continue;
+    fail(ExitCode::kUsage,
+         "--quantize {}: this is a {}, and its projections are Conv1D, which compressed-tensors "
+         "cannot hold: export --format gguf",
+         quantize, config.architecture);
+  }
 }
 
 std::int64_t hugging_face_bytes(const ModelConfig& config, const HuggingFaceOptions& options) {

@@ -1,7 +1,7 @@
 // Foreign names and layouts turned into ours, a range of rows at a time.
 #include "core/error.h"
+#include "formats/foreign_family.h"
 #include "formats/foreign_model.h"
-#include "formats/foreign_names.h"
 
 #include <algorithm>
 #include <map>
@@ -9,14 +9,6 @@
 
 namespace lockstep {
 namespace {
-
-// Buffers that old files carry beside the weights; they hold nothing that was learned.
-bool is_known_buffer(const std::string& name, const ModelConfig& config) {
-  const auto ends = [&](const char* suffix) { return name.ends_with(suffix); };
-  if (config.tied() && (name == "lm_head.weight" || name == "output.weight")) return true;
-  if (config.learned_positions() && (ends(".attn.bias") || ends(".attn.masked_bias"))) return true;
-  return ends("rotary_emb.inv_freq") || name == "rope_freqs.weight";
-}
 
 class RenamedSource final : public WeightSource {
  public:
@@ -43,7 +35,7 @@ class RenamedSource final : public WeightSource {
       foreign_[parameter.name] = foreign;
     }
     for (const auto& [name, tensor] : stored) {
-      if (used.contains(name) || is_known_buffer(name, config)) continue;
+      if (used.contains(name) || foreign_family(config).is_buffer(config, name)) continue;
       fail(ExitCode::kData, "{}: tensor {} has no place in a {} of this shape", origin, name,
            config.architecture);
     }
@@ -68,9 +60,9 @@ class RenamedSource final : public WeightSource {
                           const SourceTensor& stored, const std::string& origin) {
     Shape wanted = parameter.shape;
     if (foreign.layout == RowLayout::kTransposed) wanted = {wanted[1], wanted[0]};
-    const bool longer_table = parameter.name == "transformer.wpe.weight" &&
-                              stored.shape.rank() == 2 && stored.shape[1] == wanted[1] &&
-                              stored.shape[0] > wanted[0];
+    const bool positions = parameter.kind == ParameterKind::kTable && !parameter.pad_rows;
+    const bool longer_table = positions && stored.shape.rank() == 2 &&
+                              stored.shape[1] == wanted[1] && stored.shape[0] > wanted[0];
     if (stored.shape == wanted || longer_table) return;
     fail(ExitCode::kData, "{}: tensor {} has shape {}, the configuration asks for {}", origin,
          foreign.name, stored.shape.str(), wanted.str());

@@ -2,9 +2,9 @@
 #include "formats/gguf_export.h"
 
 #include "core/error.h"
-#include "formats/foreign_names.h"
-#include "formats/gguf_layout.h"
+#include "formats/foreign_family.h"
 #include "formats/gguf_vocabulary.h"
+#include "formats/rope_factors.h"
 
 #include <algorithm>
 #include <cmath>
@@ -37,7 +37,10 @@ struct Planned {
 class Exporter {
  public:
   Exporter(const GgufExport& model, WeightSource& weights, const GgufProgress& progress)
-      : model_(model), weights_(weights), progress_(progress), config_(gguf_config(model.config)) {
+      : model_(model),
+        weights_(weights),
+        progress_(progress),
+        config_(foreign_family(model.config).gguf_config(model.config)) {
     summary_.architecture = config_.architecture;
     plan_tensors();
   }
@@ -88,7 +91,7 @@ class Exporter {
                              {"general.name", model_.name},
                              {"general.quantization_version", std::uint32_t{2}},
                              {"general.file_type", file_type(model_.type)}};
-    add_hyperparameters(metadata, config_);
+    foreign_family(config_).add_hyperparameters(metadata, config_);
     add_vocabulary(metadata, *model_.tokenizer, model_.tokenizer_pre, config_.vocab);
     return metadata;
   }

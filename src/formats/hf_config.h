@@ -17,8 +17,8 @@ struct HfConfig {
   std::int64_t eos_token_id = -1;  // the first, where there are several
 };
 
-// Understands model_type gpt2, llama and qwen2. Throws UserError(kData) naming `path` and the key
-// whose value changes the arithmetic and is not supported (sliding windows, other activations,
+// Understands the model_types of foreign_families(). Throws UserError(kData) naming `path` and the
+// key whose value changes the arithmetic and is not supported (sliding windows, other activations,
 // rope types other than default, linear and llama3, inverse-layer scaling, ...).
 HfConfig parse_hf_config(const std::string& text, const std::string& path);
 

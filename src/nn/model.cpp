@@ -1,13 +1,13 @@
-// The one place that knows which class implements an architecture.
+// Making a model is its family's business.
 #include "nn/model.h"
 
-#include "nn/transformer.h"
+#include "nn/model_family.h"
 
 namespace lockstep {
 
 std::unique_ptr<Model> make_model(const ModelConfig& config, const ModelPlan& plan, Arena& arena,
                                   ScratchBytes scratch_bytes) {
-  return std::make_unique<Transformer>(config, plan, arena, scratch_bytes);
+  return family_of(config).make(config, plan, arena, scratch_bytes);
 }
 
 }  // namespace lockstep

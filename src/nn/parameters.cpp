@@ -36,12 +36,12 @@ void round_into(std::vector<std::byte>& bytes, const std::vector<float>& values,
 
 }  // namespace
 
-std::size_t ParameterSet::add(Parameter parameter, bool joined) {
+std::size_t ParameterSet::add(Parameter parameter) {
   CHECK(parameter.shape.rank() >= 1, "{} has no dimension", parameter.name);
   const std::int64_t rows = parameter.shape[0];
   parameter.padded_rows = parameter.pad_rows ? padded_vocabulary(rows) : rows;
   const std::int64_t end = parameters_.empty() ? 0 : parameters_.back().end();
-  parameter.offset = joined ? end : round_up(end, kAlignment);
+  parameter.offset = parameter.joined ? end : round_up(end, kAlignment);
   parameters_.push_back(std::move(parameter));
   flat_count_ = round_up(parameters_.back().end(), kAlignment);
   return parameters_.size() - 1;

@@ -17,12 +17,18 @@ namespace lockstep {
 
 enum class Init { kZeros, kOnes, kNormal };
 
+// What a parameter is to those who prune, quantize or export: a weight (out, in) of a linear map, a
+// table of rows that are looked up (the head's too), or a vector (norms, biases).
+enum class ParameterKind { kLinear, kTable, kVector };
+
 struct Parameter {
-  std::string name;    // as in Hugging Face's state dict
-  Shape shape;         // logical: no padding
+  std::string name;  // as in Hugging Face's state dict
+  Shape shape;       // logical: no padding
+  ParameterKind kind = ParameterKind::kVector;
   bool decay = false;  // weight decay applies (matrices)
   Init init = Init::kZeros;
   float init_std = 0.0f;
+  bool joined = false;           // lies directly behind the one before: see group_weight()
   bool pad_rows = false;         // rows are a vocabulary's: more of them in device buffers
   std::int64_t padded_rows = 0;  // rows in device buffers; add() sets it
   std::int64_t offset = 0;       // first element in the flat buffers
@@ -41,9 +47,8 @@ using ReadRows =
 
 class ParameterSet {
  public:
-  // Appends a parameter; returns its index. `joined`: lies directly behind the previous one, so
-  // that group_weight() can present both as one matrix.
-  std::size_t add(Parameter parameter, bool joined = false);
+  // Appends a parameter; returns its index.
+  std::size_t add(Parameter parameter);
 
   // Allocates the flat buffers. Without `training` only weights exist (masters when fp32).
   void allocate(Arena& arena, DType compute, bool training);

@@ -1,7 +1,8 @@
 // Rotary frequencies and their stretching, with the arithmetic of the implementations that models
 // were trained with: what they keep in fp32 is rounded to fp32 here too.
+#include "nn/rope_scaling.h"
+
 #include "core/error.h"
-#include "nn/model_config.h"
 
 #include <charconv>
 #include <cmath>

@@ -1,5 +1,5 @@
-// The transformer: GPT-2, Llama or Qwen2 by configuration, with explicit forward and backward over
-// buffers that are planned once. Asynchronous: every method only enqueues on the stream.
+// The transformer: what a TransformerSpec says, with explicit forward and backward over buffers
+// that are planned once. Asynchronous: every method only enqueues on the stream.
 //
 // Legend: B micro-batch, T sequence, N = B*T, C hidden, W = (H + 2G) * D packed qkv width, F ffn,
 // V vocabulary, Vp padded. Layer: x -> norm1 -> qkv -> rope -> attention -> out + x = mid
@@ -7,6 +7,7 @@
 #pragma once
 
 #include "nn/model.h"
+#include "nn/transformer_spec.h"
 
 #include <string>
 #include <vector>
@@ -15,8 +16,8 @@ namespace lockstep {
 
 class Transformer final : public Model {
  public:
-  Transformer(const ModelConfig& config, const ModelPlan& plan, Arena& arena,
-              ScratchBytes scratch_bytes);
+  Transformer(const ModelConfig& config, const TransformerSpec& spec, const ModelPlan& plan,
+              Arena& arena, ScratchBytes scratch_bytes);
 
   const ModelConfig& config() const override { return config_; }
   ParameterSet& parameters() override { return parameters_; }
@@ -28,11 +29,7 @@ class Transformer final : public Model {
   Tensor append(const Tensor& tokens, std::int64_t position, Stream& stream) override;
 
  private:
-  // Parameter indices of one layer; -1 where the architecture has none.
-  struct Layer {
-    std::int64_t norm1, norm1_bias, qkv, qkv_bias, out, out_bias;
-    std::int64_t norm2, norm2_bias, up, up_bias, down, down_bias;
-  };
+  using Layer = TransformerLayout::Layer;
   // What forward keeps of one layer.
   struct Activations {
     Tensor norm1, mean1, rstd1;  // (N, C), (N), (N)
@@ -44,20 +41,14 @@ class Transformer final : public Model {
     Tensor act;                  // (N, F)
   };
 
-  void declare_parameters();
-  void declare_layer(std::int64_t index);
-  std::int64_t declare(const std::string& name, Shape shape, Init init, float std = 0.0f,
-                       bool joined = false);
-  std::int64_t declare_table(const std::string& name);
-  void declare_norm(const std::string& name, std::int64_t& weight, std::int64_t& bias);
   void plan_buffers(Arena& arena);
   Activations plan_layer(Arena& arena, const std::string& prefix);
   void build_rope_table(Arena& arena);
   ScratchQuery scratch_query() const;
 
   // How many joined parameters form the matrix (q, k, v and gate, up are separate by name).
-  std::size_t qkv_parts() const { return config_.learned_positions() ? 1 : 3; }
-  std::size_t up_parts() const { return config_.gated_mlp() ? 2 : 1; }
+  std::size_t qkv_parts() const { return spec_.qkv.size(); }
+  std::size_t up_parts() const { return spec_.up.size(); }
 
   static std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
   AttentionShape attention_shape() const;
@@ -89,15 +80,11 @@ class Transformer final : public Model {
   const Activations& activations(std::size_t layer) const;
 
   ModelConfig config_;
+  TransformerSpec spec_;
   ModelPlan plan_;
   std::int64_t rows_;  // N
   ParameterSet parameters_;
-  std::vector<Layer> layers_;
-  std::int64_t token_embedding_ = -1;
-  std::int64_t position_embedding_ = -1;
-  std::int64_t final_norm_ = -1;
-  std::int64_t final_norm_bias_ = -1;
-  std::int64_t head_ = -1;  // the token embedding when tied
+  TransformerLayout layout_;  // without its parameters: the set has them
 
   std::vector<Tensor> residual_;  // (N, C) each: x of layer l; one, reused, in inference
   std::vector<Activations> activations_;

@@ -26,20 +26,22 @@ void Transformer::backward(const Tensor& tokens, const GradientReady& ready, Str
     if (ready && end > done) ready(done, end);
     done = std::max(done, end);
   };
-  const bool layer_norm = config_.norm() == NormKind::kLayerNorm;
-  backward_norm(dx_, dnorm_, residual(layers_.size()), layer_norm ? final_mean_ : Tensor{},
-                final_rstd_, final_norm_, final_norm_bias_, Tensor{}, stream);
-  for (std::size_t l = layers_.size(); l-- > 0;) {
+  const bool layer_norm = spec_.norm == NormKind::kLayerNorm;
+  backward_norm(dx_, dnorm_, residual(layout_.layers.size()), layer_norm ? final_mean_ : Tensor{},
+                final_rstd_, layout_.final_norm, layout_.final_norm_bias, Tensor{}, stream);
+  for (std::size_t l = layout_.layers.size(); l-- > 0;) {
     // A layer's first parameter lies behind everything that is finished by now.
-    finished(parameters_[at(layers_[l].down)].offset);
+    finished(parameters_[at(layout_.layers[l].down)].offset);
     backward_layer(l, stream);
   }
-  const std::int64_t embeddings = position_embedding_ >= 0 ? position_embedding_ : token_embedding_;
+  const std::int64_t embeddings =
+      layout_.position_embedding >= 0 ? layout_.position_embedding : layout_.token_embedding;
   finished(parameters_[at(embeddings)].offset);
   ops::embedding_backward(
-      {.dtoken_table = parameters_.grad(at(token_embedding_)),
-       .dposition_table =
-           position_embedding_ < 0 ? Tensor{} : parameters_.grad(at(position_embedding_)),
+      {.dtoken_table = parameters_.grad(at(layout_.token_embedding)),
+       .dposition_table = layout_.position_embedding < 0
+                              ? Tensor{}
+                              : parameters_.grad(at(layout_.position_embedding)),
        .tokens = tokens,
        .dout = dx_,
        .seq_len = plan_.seq_len,
@@ -49,7 +51,7 @@ void Transformer::backward(const Tensor& tokens, const GradientReady& ready, Str
 }
 
 void Transformer::backward_layer(std::size_t index, Stream& stream) {
-  const Layer& layer = layers_[index];
+  const Layer& layer = layout_.layers[index];
   const Activations& act = activations(index);
   backward_mlp(layer, act, stream);
   backward_norm(dx_, dnorm_, act.mid, act.mean2, act.rstd2, layer.norm2, layer.norm2_bias, dx_,
@@ -68,7 +70,7 @@ void Transformer::backward_mlp(const Layer& layer, const Activations& act, Strea
   linear_backward_weight(parameters_.grad(at(layer.down)), bias_grad(layer.down_bias, 1), dx_,
                          act.act, scratch_, stream);
   Tensor dup = dup_;
-  if (config_.gated_mlp()) {
+  if (spec_.gated_mlp) {
     dup = act.up;  // swiglu's backward may write over what it read
     linear_backward_input(dact_, dx_, down, Tensor{}, scratch_, stream);
     ops::swiglu_backward({.dgate_up = dup, .dout = dact_, .gate_up = act.up}, stream);
@@ -131,7 +133,7 @@ void Transformer::backward_norm(const Tensor& dx, const Tensor& dy, const Tensor
                       .rstd = rstd,
                       .weight = optional_weight(weight),
                       .residual_grad = residual_grad,
-                      .kind = config_.norm(),
+                      .kind = spec_.norm,
                       .scratch = scratch_},
                      stream);
 }

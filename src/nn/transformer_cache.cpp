@@ -13,14 +13,14 @@ Tensor Transformer::append(const Tensor& tokens, std::int64_t position, Stream& 
         count, plan_.cache_tokens);
   const Tensor x = residual(0).row_range(0, count);
   embed(tokens, x, count, position, stream);
-  for (std::size_t l = 0; l < layers_.size(); ++l) append_layer(l, x, position, stream);
-  const bool layer_norm = config_.norm() == NormKind::kLayerNorm;
+  for (std::size_t l = 0; l < layout_.layers.size(); ++l) append_layer(l, x, position, stream);
+  const bool layer_norm = spec_.norm == NormKind::kLayerNorm;
   const Tensor last = final_.row_range(0, 1);
   normalize(last, layer_norm ? final_mean_.elements(0, 1) : Tensor{}, final_rstd_.elements(0, 1),
-            x.row_range(count - 1, 1), final_norm_, final_norm_bias_, stream);
+            x.row_range(count - 1, 1), layout_.final_norm, layout_.final_norm_bias, stream);
   const Tensor logits = logits_.row_range(0, 1);
   linear_forward(
-      {.y = logits, .x = last, .weight = parameters_.weight(at(head_)), .scratch = scratch_},
+      {.y = logits, .x = last, .weight = parameters_.weight(at(layout_.head)), .scratch = scratch_},
       stream);
   return logits;
 }
@@ -79,7 +79,7 @@ void Transformer::append_projections(const Layer& layer, const Tensor& q, const 
 
 void Transformer::append_layer(std::size_t index, const Tensor& x, std::int64_t position,
                                Stream& stream) {
-  const Layer& layer = layers_[index];
+  const Layer& layer = layout_.layers[index];
   const std::int64_t count = x.rows();
   const std::int64_t key = config_.kv_heads * config_.head_dim;
   const Activations act = first_rows(count);

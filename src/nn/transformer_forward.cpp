@@ -26,8 +26,8 @@ void Transformer::embed(const Tensor& tokens, const Tensor& out, std::int64_t se
   }
   ops::embedding_forward({.out = out,
                           .tokens = tokens,
-                          .token_table = parameters_.weight(at(token_embedding_)),
-                          .position_table = optional_weight(position_embedding_),
+                          .token_table = parameters_.weight(at(layout_.token_embedding)),
+                          .position_table = optional_weight(layout_.position_embedding),
                           .seq_len = seq_len,
                           .position_offset = position},
                          stream);
@@ -43,20 +43,20 @@ void Transformer::normalize(const Tensor& out, const Tensor& mean, const Tensor&
                      .weight = optional_weight(weight),
                      .bias = optional_weight(bias),
                      .eps = static_cast<float>(config_.norm_eps),
-                     .kind = config_.norm()},
+                     .kind = spec_.norm},
                     stream);
 }
 
 void Transformer::forward(const Tensor& tokens, Stream& stream) {
   embed(tokens, residual(0), plan_.seq_len, /*position=*/0, stream);
-  for (std::size_t l = 0; l < layers_.size(); ++l) forward_layer(l, stream);
-  const bool layer_norm = config_.norm() == NormKind::kLayerNorm;
-  normalize(final_, layer_norm ? final_mean_ : Tensor{}, final_rstd_, residual(layers_.size()),
-            final_norm_, final_norm_bias_, stream);
+  for (std::size_t l = 0; l < layout_.layers.size(); ++l) forward_layer(l, stream);
+  const bool layer_norm = spec_.norm == NormKind::kLayerNorm;
+  normalize(final_, layer_norm ? final_mean_ : Tensor{}, final_rstd_,
+            residual(layout_.layers.size()), layout_.final_norm, layout_.final_norm_bias, stream);
 }
 
 void Transformer::forward_layer(std::size_t index, Stream& stream) {
-  const Layer& layer = layers_[index];
+  const Layer& layer = layout_.layers[index];
   Activations act = activations(index);
   const Tensor x = residual(index);
   normalize(act.norm1, act.mean1, act.rstd1, x, layer.norm1, layer.norm1_bias, stream);
@@ -120,13 +120,13 @@ void Transformer::mlp_block(const Layer& layer, const Activations& act, const Te
   round_input(act.norm2, stream);
   LinearForward up{
       .y = act.act, .x = act.norm2, .weight = weight, .bias = bias, .scratch = scratch_};
-  if (config_.gated_mlp()) {
+  if (spec_.gated_mlp) {
     up.y = act.up;
   } else {
     up.preactivation = act.up;
   }
   linear_forward(up, stream);
-  if (config_.gated_mlp()) ops::swiglu_forward({.out = act.act, .gate_up = act.up}, stream);
+  if (spec_.gated_mlp) ops::swiglu_forward({.out = act.act, .gate_up = act.up}, stream);
   round_input(act.act, stream);
   linear_forward({.y = out,
                   .x = act.act,
@@ -140,7 +140,7 @@ void Transformer::mlp_block(const Layer& layer, const Activations& act, const Te
 // Chunk by chunk, so that the logits of all rows never exist at once.
 void Transformer::head(const Tensor& targets, const StepState* state, bool backward,
                        Stream& stream) {
-  const Tensor weight = parameters_.weight(at(head_));
+  const Tensor weight = parameters_.weight(at(layout_.head));
   const std::int64_t step = logits_.rows();
   for (std::int64_t begin = 0; begin < rows_; begin += step) {
     const std::int64_t count = std::min(step, rows_ - begin);
@@ -158,7 +158,8 @@ void Transformer::head(const Tensor& targets, const StepState* state, bool backw
     if (!backward) continue;
     linear_backward_input(dnorm_.row_range(begin, count), logits, weight, Tensor{}, scratch_,
                           stream);
-    linear_backward_weight(parameters_.grad(at(head_)), Tensor{}, logits, x, scratch_, stream);
+    linear_backward_weight(parameters_.grad(at(layout_.head)), Tensor{}, logits, x, scratch_,
+                           stream);
   }
 }
 

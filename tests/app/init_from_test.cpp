@@ -2,6 +2,7 @@
 #include "app/init_from.h"
 
 #include "app/support.h"
+#include "nn/transformer_family.h"
 
 namespace lockstep {
 namespace {
@@ -41,7 +42,7 @@ TEST(InitFrom, FillsWhatIsLeftOpen) {
   EXPECT_EQ(model.norm_eps, 3e-6);
   EXPECT_EQ(model.rope_theta, 5e5);
   EXPECT_EQ(model.rope_scaling, "llama3:32,1,4,8192");
-  EXPECT_TRUE(model.tied());
+  EXPECT_TRUE(transformer_spec(model).tied);
 }
 
 TEST(InitFrom, WhatIsSetStaysWhereTheWeightsAllowIt) {

@@ -252,7 +252,7 @@ TEST(Export, RefusesInt8ForConv1D) {
   const ModelConfig config = tiny("gpt2");
   test::MemorySource weights = random_weights(config);
   expect_error(ExitCode::kUsage,
-               "--quantize w8a8: this is a GPT-2, and its projections are Conv1D, which "
+               "--quantize w8a8: this is a gpt2, and its projections are Conv1D, which "
                "compressed-tensors cannot hold: export --format gguf",
                [&] { export_to(scratch, "x", config, weights, {.quantize = "w8a8"}); });
 }

@@ -4,7 +4,7 @@
 
 #include "formats/gguf.h"
 #include "formats/gguf_fixture.h"
-#include "formats/gguf_layout.h"
+#include "formats/rope_factors.h"
 
 #include <cmath>
 

@@ -1,7 +1,7 @@
 // GGUF files opened as models: our own exports come back with the same shape and weights; foreign
 // files are understood or refused by key and tensor.
 #include "formats/gguf_fixture.h"
-#include "formats/gguf_layout.h"
+#include "formats/rope_factors.h"
 
 #include <cmath>
 #include <limits>

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/rng.h"
+#include "nn/transformer_family.h"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -57,13 +58,14 @@ TEST(HfConfig, Gpt2WithItsDefaults) {
   EXPECT_EQ(m.vocab, 97);
   EXPECT_EQ(m.seq_len, 64);
   EXPECT_EQ(m.norm_eps, 1e-5);
-  EXPECT_TRUE(m.tied());
-  EXPECT_TRUE(m.qkv_bias() && m.out_bias() && m.ffn_bias());
+  EXPECT_TRUE(transformer_spec(m).tied);
+  EXPECT_TRUE(transformer_spec(m).qkv_bias && transformer_spec(m).out_bias &&
+              transformer_spec(m).mlp_bias);
   EXPECT_EQ(config.dtype, "");
   EXPECT_EQ(config.eos_token_id, -1);
   EXPECT_EQ(parse(with(kGpt2, "n_inner", 104)).model.ffn, 104);
   EXPECT_EQ(parse(with(kGpt2, "n_inner", nullptr)).model.ffn, 192);
-  EXPECT_FALSE(parse(with(kGpt2, "tie_word_embeddings", false)).model.tied());
+  EXPECT_FALSE(transformer_spec(parse(with(kGpt2, "tie_word_embeddings", false)).model).tied);
   json old = with(kGpt2, "n_ctx", 32);
   old.erase("n_positions");
   EXPECT_EQ(parse(old).model.seq_len, 32);
@@ -75,18 +77,21 @@ TEST(HfConfig, LlamaAndQwen2WithTransformersDefaults) {
   EXPECT_EQ(llama.head_dim, 16);
   EXPECT_EQ(llama.norm_eps, 1e-6);
   EXPECT_EQ(llama.rope_theta, 10000.0);
-  EXPECT_FALSE(llama.tied());
-  EXPECT_FALSE(llama.qkv_bias() || llama.out_bias() || llama.ffn_bias());
+  EXPECT_FALSE(transformer_spec(llama).tied);
+  EXPECT_FALSE(transformer_spec(llama).qkv_bias || transformer_spec(llama).out_bias ||
+               transformer_spec(llama).mlp_bias);
   EXPECT_EQ(parse(kLlama).dtype, "bf16");
   json no_groups = kLlama;
   no_groups.erase("num_key_value_heads");
   EXPECT_EQ(parse(no_groups).model.kv_heads, 4);
   const ModelConfig biased =
       parse(with(with(kLlama, "attention_bias", true), "mlp_bias", true)).model;
-  EXPECT_TRUE(biased.qkv_bias() && biased.out_bias() && biased.ffn_bias());
+  EXPECT_TRUE(transformer_spec(biased).qkv_bias && transformer_spec(biased).out_bias &&
+              transformer_spec(biased).mlp_bias);
   const ModelConfig qwen = parse(with(qwen2(), "sliding_window", 4096)).model;
-  EXPECT_TRUE(qwen.qkv_bias());
-  EXPECT_FALSE(qwen.out_bias() || qwen.ffn_bias() || qwen.tied());
+  EXPECT_TRUE(transformer_spec(qwen).qkv_bias);
+  EXPECT_FALSE(transformer_spec(qwen).out_bias || transformer_spec(qwen).mlp_bias ||
+               transformer_spec(qwen).tied);
   EXPECT_EQ(qwen.rope_theta, 10000.0);
   EXPECT_EQ(parse(with(kLlama, "head_dim", 32)).model.head_dim, 32);
 }
@@ -219,10 +224,10 @@ TEST(HfConfig, WhatIsWrittenReadsBackTheSame) {
     EXPECT_EQ(a.rope_theta, b.rope_theta);
     EXPECT_EQ(a.rope_scaling, b.rope_scaling);
     EXPECT_EQ(a.init_std, b.init_std);
-    EXPECT_EQ(a.qkv_bias(), b.qkv_bias());
-    EXPECT_EQ(a.out_bias(), b.out_bias());
-    EXPECT_EQ(a.ffn_bias(), b.ffn_bias());
-    EXPECT_EQ(a.tied(), b.tied());
+    EXPECT_EQ(transformer_spec(a).qkv_bias, transformer_spec(b).qkv_bias);
+    EXPECT_EQ(transformer_spec(a).out_bias, transformer_spec(b).out_bias);
+    EXPECT_EQ(transformer_spec(a).mlp_bias, transformer_spec(b).mlp_bias);
+    EXPECT_EQ(transformer_spec(a).tied, transformer_spec(b).tied);
     EXPECT_EQ(config.dtype.empty() ? "fp32" : config.dtype, back.dtype);
     EXPECT_EQ(config.bos_token_id, back.bos_token_id);
     EXPECT_EQ(config.eos_token_id, back.eos_token_id);

@@ -2,7 +2,7 @@
 #include "nn/model_config.h"
 
 #include "core/error.h"
-#include "nn/model.h"
+#include "nn/model_family.h"
 
 #include <gtest/gtest.h>
 
@@ -54,9 +54,20 @@ TEST(ModelConfig, RefusesWhatCannotBe) {
   EXPECT_NE(refusal({.heads = 4, .kv_heads = 3}).find("model.kv_heads"), std::string::npos);
   EXPECT_NE(refusal({.heads = 3, .hidden = 128}).find("head_dim"), std::string::npos);
   EXPECT_NE(refusal({.vocab = 100}).find("model.vocab"), std::string::npos);
-  EXPECT_NE(refusal({.architecture = "llama"}).find("model.ffn"), std::string::npos);
   EXPECT_NE(refusal({}, /*tokenizer_vocab=*/0).find("model.vocab"), std::string::npos);
   EXPECT_EQ(refusal({}), "");
+}
+
+// 8/3 x hidden, rounded up to 64; said among the notes.
+TEST(ModelConfig, GatedModelsHaveADefaultWidth) {
+  for (const char* architecture : {"llama", "qwen2"}) {
+    ModelConfig config{.architecture = architecture, .heads = 5, .hidden = 200};
+    resolve(config, /*tokenizer_vocab=*/256);
+    EXPECT_EQ(config.ffn, 576);
+    const std::vector<std::string> notes = family_of(config).notes(config);
+    ASSERT_EQ(notes.size(), 1u);
+    EXPECT_NE(notes[0].find("model.ffn = 576"), std::string::npos) << notes[0];
+  }
 }
 
 TEST(ModelConfig, FlopsOfGpt2) {

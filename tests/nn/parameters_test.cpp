@@ -23,7 +23,9 @@ TEST(Parameters, JoinedParametersFormOneMatrix) {
   Arena arena(*machine.device);
   ParameterSet set;
   const std::size_t q = set.add(matrix("q", 3, 8));
-  set.add(matrix("k", 2, 8), /*joined=*/true);
+  Parameter behind = matrix("k", 2, 8);
+  behind.joined = true;
+  set.add(behind);
   set.add(matrix("other", 5, 4));
   set.allocate(arena, DType::kF32, /*training=*/true);
   const Tensor both = set.group_weight(q, 2);

@@ -1,6 +1,7 @@
 // Scaled rotary frequencies against Llama 3.1's definition in float64, and texts that are refused.
+#include "nn/rope_scaling.h"
+
 #include "core/error.h"
-#include "nn/model_config.h"
 
 #include <gtest/gtest.h>
 
