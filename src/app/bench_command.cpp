@@ -1,5 +1,5 @@
 // `lockstep bench allreduce`: how fast the ranks of this job reduce messages of given sizes.
-#include "app/bench_command.h"
+#include "app/commands.h"
 
 #include "app/timed_all_reduce.h"
 

@@ -112,10 +112,14 @@ void ConfigRegistry::register_data_and_train() {
 
 void ConfigRegistry::register_optimizer() {
   OptimizerOptions& optimizer = options_.optimizer;
-  add("optimizer.name", &optimizer.name, "update rule", one_of({"adamw"}));
+  add("optimizer.name", choice(&optimizer.name, {OptimizerName::kAdamW}), "update rule",
+      one_of({"adamw"}));
   add("optimizer.lr", &optimizer.lr, "peak learning rate", at_least(0));
-  add("optimizer.schedule", &optimizer.schedule, "shape of the learning rate after warm-up",
-      one_of({"cosine", "linear", "constant", "wsd"}));
+  using Schedule = StepRules::Schedule;
+  add("optimizer.schedule",
+      choice(&optimizer.schedule,
+             {Schedule::kCosine, Schedule::kLinear, Schedule::kConstant, Schedule::kWsd}),
+      "shape of the learning rate after warm-up", one_of({"cosine", "linear", "constant", "wsd"}));
   add("optimizer.warmup_steps", &optimizer.warmup_steps, "updates of linear warm-up", at_least(0));
   add("optimizer.decay_steps", &optimizer.decay_steps, "updates of wsd's final decay", at_least(0));
   add("optimizer.final_lr_fraction", &optimizer.final_lr_fraction,
@@ -131,8 +135,8 @@ void ConfigRegistry::register_optimizer() {
 
 void ConfigRegistry::register_precision_and_comm() {
   PrecisionOptions& precision = options_.precision;
-  add("precision.dtype", &precision.dtype, "storage type of weights copies and activations",
-      one_of({"fp32", "bf16", "fp16"}));
+  add("precision.dtype", choice(&precision.dtype, {DType::kF32, DType::kBF16, DType::kF16}),
+      "storage type of weights copies and activations", one_of({"fp32", "bf16", "fp16"}));
   add("precision.loss_scale", &precision.loss_scale, "loss scale of fp16",
       word_or_number({"dynamic"}, above(0)));
   add("precision.initial_loss_scale", &precision.initial_loss_scale, "where dynamic scaling starts",
@@ -143,7 +147,10 @@ void ConfigRegistry::register_precision_and_comm() {
       above(0));
 
   CommOptions& comm = options_.comm;
-  add("comm.backend", &comm.backend, "transport of gradients; auto: self, nccl on GPUs, else mpi",
+  add("comm.backend",
+      choice(&comm.backend,
+             {CommBackend::kAuto, CommBackend::kSelf, CommBackend::kMpi, CommBackend::kNccl}),
+      "transport of gradients; auto: self, nccl on GPUs, else mpi",
       one_of({"auto", "self", "mpi", "nccl"}));
   add("comm.bucket_mib", &comm.bucket_mib, "size of a gradient bucket in MiB", above(0));
   add("comm.overlap", &comm.overlap, "reduce buckets while backward still runs");

@@ -156,6 +156,14 @@ struct Store {
     *target = text;
     return true;
   }
+  bool operator()(const Choice& choice) const {
+    const auto* text = std::get_if<std::string>(&value);
+    if (text == nullptr) return false;
+    const auto word = std::find(rule.words.begin(), rule.words.end(), *text);
+    if (word == rule.words.end()) return false;
+    choice.set(choice.target, choice.values[static_cast<std::size_t>(word - rule.words.begin())]);
+    return true;
+  }
   bool operator()(std::vector<std::string>* target) const {
     const auto* list = std::get_if<std::vector<std::string>>(&value);
     const auto* text = std::get_if<std::string>(&value);
@@ -207,6 +215,7 @@ std::string expectation(const ConfigKey& key) {
     std::string operator()(const std::vector<std::string>*) const {
       return "a list of texts (UTF-8)";
     }
+    std::string operator()(const Choice&) const { return words_text(rule); }
     std::string operator()(const void*) const { return "a whole number" + range_text(rule); }
   };
   return std::visit(Expect{key.rule}, key.target);
@@ -218,6 +227,7 @@ std::string type_name(const ConfigKey& key) {
     std::string operator()(const double*) const { return "NUMBER"; }
     std::string operator()(const std::string*) const { return "TEXT"; }
     std::string operator()(const std::vector<std::string>*) const { return "LIST"; }
+    std::string operator()(const Choice&) const { return "TEXT"; }
     std::string operator()(const void*) const { return "INT"; }
   };
   return std::visit(Name{}, key.target);
@@ -225,6 +235,7 @@ std::string type_name(const ConfigKey& key) {
 
 std::string to_toml(const ConfigKey& key) {
   struct Print {
+    const ValueRule& rule;
     std::string operator()(const bool* v) const { return *v ? "true" : "false"; }
     std::string operator()(const int* v) const { return fmt::format("{}", *v); }
     std::string operator()(const std::int64_t* v) const { return fmt::format("{}", *v); }
@@ -232,8 +243,13 @@ std::string to_toml(const ConfigKey& key) {
     std::string operator()(const double* v) const { return float_text(*v); }
     std::string operator()(const std::string* v) const { return quoted(*v); }
     std::string operator()(const std::vector<std::string>* v) const { return list_text(*v); }
+    std::string operator()(const Choice& v) const {
+      const auto at = std::find(v.values.begin(), v.values.end(), v.get(v.target));
+      CHECK(at != v.values.end(), "enumerator {}", v.get(v.target));
+      return quoted(rule.words[static_cast<std::size_t>(at - v.values.begin())]);
+    }
   };
-  return std::visit(Print{}, key.target);
+  return std::visit(Print{key.rule}, key.target);
 }
 
 ConfigValue value_from_text(const ConfigKey& key, const std::string& text) {
@@ -243,6 +259,7 @@ ConfigValue value_from_text(const ConfigKey& key, const std::string& text) {
     return text;
   }
   if (std::holds_alternative<std::string*>(key.target)) return text;
+  if (std::holds_alternative<Choice>(key.target)) return text;
   if (std::holds_alternative<std::vector<std::string>*>(key.target)) return split_list(text);
   if (std::int64_t integer = 0; parse_number(text, integer)) return integer;
   double number = 0.0;

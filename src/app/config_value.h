@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <optional>
 #include <string>
@@ -30,9 +31,17 @@ ValueRule word_or_number(std::vector<std::string> words, ValueRule number);
 // A value as TOML types it. An integer counts as a number, never the other way round.
 using ConfigValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::string>>;
 
+// An enum of the options: values[i] is called rule.words[i]. Made by choice().
+struct Choice {
+  void* target = nullptr;
+  int (*get)(const void*) = nullptr;
+  void (*set)(void*, int) = nullptr;
+  std::vector<int> values{};
+};
+
 struct ConfigKey {
   using Target = std::variant<bool*, int*, std::int64_t*, std::uint64_t*, double*, std::string*,
-                              std::vector<std::string>*>;
+                              std::vector<std::string>*, Choice>;
 
   std::string section;
   std::string name;
@@ -44,6 +53,16 @@ struct ConfigKey {
 
   std::string full() const { return section + "." + name; }
 };
+
+// The enum at `target`, whose enumerators in this order are the words of the key's rule.
+template <typename E>
+Choice choice(E* target, std::initializer_list<E> enumerators) {
+  Choice made{.target = target,
+              .get = [](const void* at) { return static_cast<int>(*static_cast<const E*>(at)); },
+              .set = [](void* at, int value) { *static_cast<E*>(at) = static_cast<E>(value); }};
+  for (const E enumerator : enumerators) made.values.push_back(static_cast<int>(enumerator));
+  return made;
+}
 
 // "true or false", "a number > 0", "one of fp32, bf16, fp16": for errors, --help and the docs.
 std::string expectation(const ConfigKey& key);

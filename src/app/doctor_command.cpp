@@ -1,7 +1,7 @@
 // `lockstep doctor`: what this build and this machine can do, and whether the ranks reach each
 // other. Everything is gathered first and printed once, by rank 0; a session that cannot be opened
 // is part of the report and decides the exit code.
-#include "app/doctor_command.h"
+#include "app/commands.h"
 
 #include "app/cpu_share.h"
 #include "app/session.h"

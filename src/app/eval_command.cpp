@@ -1,6 +1,6 @@
 // `lockstep eval`: loss, perplexity and accuracy of a model on token shards; the ranks share the
 // work.
-#include "app/eval_command.h"
+#include "app/commands.h"
 
 #include "app/model_source.h"
 #include "app/signals.h"
@@ -68,12 +68,12 @@ int run_eval(const EvalArguments& arguments, MpiSession& mpi) {
   run.device = arguments.device;
   Session session = open_session(mpi, run, CommOptions{});
   ModelSource source = open_model_source(arguments.model, /*what=*/"", *session.world, session.log);
-  PrecisionOptions precision = source.options.precision;
-  if (!arguments.dtype.empty()) precision.dtype = arguments.dtype;
+  const DType dtype = arguments.dtype.empty() ? source.options.precision.dtype
+                                              : dtype_named(arguments.dtype).value();
   std::optional<Judge> judge;
   agree(*session.world, [&] { judge.emplace(make_judge(session, source, arguments)); });
   const auto result = judge->run({.config = source.options.model,
-                                  .dtype = compute_dtype(precision),
+                                  .dtype = dtype,
                                   .int8_activations = source.int8_activations,
                                   .weights = *source.weights});
   if (!result) fail_together(ExitCode::kInterrupted, "interrupted: no result");

@@ -1,6 +1,6 @@
 // `lockstep export`: judges a model, writes it in a form that other programs load, opens what was
 // written as `eval` would, judges that too, and only then gives it its name.
-#include "app/export_command.h"
+#include "app/commands.h"
 
 #include "app/model_source.h"
 #include "app/progress_bar.h"
@@ -40,16 +40,11 @@ std::unique_ptr<Judge> make_judge(Session& session, const ModelSource& source,
                                  [] { return stop_requested() != 0; });
 }
 
-std::optional<Evaluation> judge_model(Judge* judge, const ModelConfig& config,
-                                      const std::string& dtype, bool int8_activations,
-                                      WeightSource& weights) {
+std::optional<Evaluation> judge_model(Judge* judge, const ModelConfig& config, DType dtype,
+                                      bool int8_activations, WeightSource& weights) {
   if (judge == nullptr) return std::nullopt;
-  PrecisionOptions precision;
-  precision.dtype = dtype;
-  const auto result = judge->run({.config = config,
-                                  .dtype = compute_dtype(precision),
-                                  .int8_activations = int8_activations,
-                                  .weights = weights});
+  const auto result = judge->run(
+      {.config = config, .dtype = dtype, .int8_activations = int8_activations, .weights = weights});
   if (!result) fail_together(ExitCode::kInterrupted, "interrupted: nothing was written");
   return result;
 }
@@ -108,8 +103,8 @@ int run_export(ExportArguments arguments, MpiSession& mpi) {
   Session session = open_session(mpi, run, CommOptions{});
   World& world = *session.world;
   ModelSource source = open_model_source(arguments.model, /*what=*/"", world, session.log);
-  const PrecisionOptions& trained = source.options.precision;
-  if (request.dtype.empty()) request.dtype = trained.dtype;
+  const DType trained = source.options.precision.dtype;
+  if (request.dtype.empty()) request.dtype = name_of(trained);
   request.name = model_name(source, arguments.model);
   ExportReport report = begin_report(source, arguments);
   ExportModel model{source.options.model, source.weights.get(), nullptr};
@@ -124,8 +119,8 @@ int run_export(ExportArguments arguments, MpiSession& mpi) {
     judge = make_judge(session, source, report.data);
     if (world.rank() == 0) staging = std::make_unique<ExportStaging>(request.out);
   });
-  report.before = judge_model(judge.get(), model.config, trained.dtype, source.int8_activations,
-                              *source.weights);
+  report.before =
+      judge_model(judge.get(), model.config, trained, source.int8_activations, *source.weights);
 
   const std::string staged = "model";
   std::string path;
@@ -140,8 +135,8 @@ int run_export(ExportArguments arguments, MpiSession& mpi) {
   path = world.broadcast(path, /*root=*/0);
   ForeignModel written;
   agree(world, [&] { written = request.gguf() ? open_gguf(path) : open_hugging_face(path); });
-  report.after = judge_model(judge.get(), written.config, written.dtype, written.int8_activations,
-                             *written.weights);
+  report.after = judge_model(judge.get(), written.config, dtype_named(written.dtype).value(),
+                             written.int8_activations, *written.weights);
   agree(world, [&] {
     if (world.rank() == 0) publish_export(*staging, staged, request, report);
   });

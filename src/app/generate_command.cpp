@@ -1,5 +1,5 @@
 // `lockstep generate`: samples text from a model, printed as it comes.
-#include "app/generate_command.h"
+#include "app/commands.h"
 
 #include "app/model_source.h"
 #include "app/signals.h"
@@ -30,7 +30,7 @@ ModelPlan generation_plan(const ModelSource& source, std::size_t prompt, std::in
   const auto length = static_cast<std::int64_t>(prompt);
   ModelPlan plan;
   plan.mode = ModelPlan::Mode::kInference;
-  plan.dtype = compute_dtype(source.options.precision);
+  plan.dtype = source.options.precision.dtype;
   plan.int8_activations = source.int8_activations;
   plan.seq_len =
       length >= context || max_tokens >= context - length ? context : length + max_tokens;

@@ -1,6 +1,6 @@
 // `lockstep inspect`: what a run, a checkpoint, a shard or an export holds, and whether it is
 // whole.
-#include "app/inspect_command.h"
+#include "app/commands.h"
 
 #include "core/error.h"
 #include "data/shard.h"

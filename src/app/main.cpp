@@ -1,20 +1,12 @@
 // The program: installs the signal handlers, parses the command line, runs one subcommand, and
 // turns every exception into one line on stderr and an exit code. Under a launcher, what fails the
 // same way on all ranks is printed once; what fails on one rank ends the whole job.
-#include "app/bench_command.h"
 #include "app/command_line.h"
-#include "app/doctor_command.h"
-#include "app/eval_command.h"
-#include "app/export_command.h"
-#include "app/generate_command.h"
-#include "app/inspect_command.h"
+#include "app/commands.h"
 #include "app/launcher.h"
 #include "app/library_settings.h"
-#include "app/plan_command.h"
-#include "app/prepare_command.h"
 #include "app/session.h"
 #include "app/signals.h"
-#include "app/train_command.h"
 #include "core/error.h"
 
 #include <fmt/core.h>
@@ -36,12 +28,6 @@ struct Failure {
   std::string message;
   bool collective = false;  // every rank has it, and all leave in order
 };
-
-std::vector<Command> add_commands(CLI::App& app) {
-  return {add_prepare_command(app),  add_train_command(app),  add_eval_command(app),
-          add_generate_command(app), add_export_command(app), add_inspect_command(app),
-          add_plan_command(app),     add_doctor_command(app), add_bench_command(app)};
-}
 
 int run_program(int argc, char** argv, MpiSession& mpi) {
   CLI::App app("Lockstep: trains language models on any number of nodes.", "lockstep");

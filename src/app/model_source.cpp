@@ -34,7 +34,7 @@ class CheckpointWeights final : public WeightSource {
 
 void use_foreign(ModelSource& source, ForeignModel model, const std::string& path) {
   source.options.model = model.config;
-  source.options.precision.dtype = model.dtype;
+  source.options.precision.dtype = dtype_named(model.dtype).value();
   source.weights = std::move(model.weights);
   source.tokenizer = std::move(model.tokenizer);
   source.tokenizer_error = std::move(model.tokenizer_error);

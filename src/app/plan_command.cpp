@@ -1,5 +1,5 @@
 // `lockstep plan`: what a configuration needs, from the configuration alone.
-#include "app/plan_command.h"
+#include "app/commands.h"
 
 #include "app/config.h"
 #include "app/init_from.h"
@@ -57,7 +57,7 @@ void print_table(const PlanArguments& arguments, const Options& options, const M
              arguments.world);
   fmt::print("{:<22}{:>12.1f} MiB\n", "checkpoint",
              static_cast<double>(plan.checkpoint_bytes) / kMib);
-  fmt::print("memory of one rank, {}:\n", options.precision.dtype);
+  fmt::print("memory of one rank, {}:\n", name_of(options.precision.dtype));
   for (int group = 0; group < kMemoryGroups; ++group) {
     fmt::print("  {:<20}{:>12.1f} MiB\n", name_of(static_cast<MemoryGroup>(group)),
                static_cast<double>(plan.bytes[static_cast<std::size_t>(group)]) / kMib);

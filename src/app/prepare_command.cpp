@@ -1,5 +1,5 @@
 // `lockstep prepare`: texts and JSON lines to token shards, with a progress bar on a terminal.
-#include "app/prepare_command.h"
+#include "app/commands.h"
 
 #include "app/progress_bar.h"
 #include "app/signals.h"

@@ -63,14 +63,13 @@ std::vector<std::string> split_lines(const std::string& text) {
 
 // Collective: every rank learns what its node's ranks see, and so makes the same choice as they do.
 int choose_gpu(World& world, bool share_gpu) {
-  std::vector<std::string> mine = {fmt::format("{}", world.placement().node)};
+  std::vector<std::string> mine;
   for (int i = 0; i < cuda_device_count(); ++i) mine.push_back(cuda_device_info(i).uuid);
+  const std::vector<int> nodes = world.all_gather_values(world.placement().node);
+  const std::vector<std::string> uuids = world.all_gather(join_lines(mine));
   std::vector<std::vector<std::string>> visible;  // by local rank: ranks of a node keep their order
-  for (const std::string& text : world.all_gather(join_lines(mine))) {
-    std::vector<std::string> lines = split_lines(text);
-    const bool same_node = lines.front() == mine.front();
-    lines.erase(lines.begin());
-    if (same_node) visible.push_back(std::move(lines));
+  for (std::size_t rank = 0; rank < nodes.size(); ++rank) {
+    if (nodes[rank] == world.placement().node) visible.push_back(split_lines(uuids[rank]));
   }
   int ordinal = 0;
   agree(world, [&] {
@@ -93,17 +92,17 @@ std::unique_ptr<Device> open_device(World& world, const RunOptions& run, bool sh
   return device;
 }
 
-void check_backend(const std::string& backend, int world_size, bool mpi_active, bool cuda) {
-  if (backend == "self" && world_size > 1) {
+void check_backend(CommBackend backend, int world_size, bool mpi_active, bool cuda) {
+  if (backend == CommBackend::kSelf && world_size > 1) {
     fail(ExitCode::kConfig,
          "comm.backend=self is for one rank, but there are {}; use auto, mpi or nccl", world_size);
   }
-  if (backend == "mpi" && !mpi_active) {
+  if (backend == CommBackend::kMpi && !mpi_active) {
     fail(ExitCode::kConfig,
          "comm.backend=mpi needs a launcher: start the program with mpirun or srun --mpi=pmix, or "
          "use comm.backend=auto");
   }
-  if (backend == "nccl" && !cuda) {
+  if (backend == CommBackend::kNccl && !cuda) {
     fail(ExitCode::kConfig,
          "comm.backend=nccl moves GPU memory, but run.device is the CPU; use comm.backend=auto");
   }
@@ -112,13 +111,16 @@ void check_backend(const std::string& backend, int world_size, bool mpi_active, 
 std::unique_ptr<Communicator> open_communicator(const MpiSession& mpi, World& world, Device& device,
                                                 const CommOptions& comm) {
   const bool cuda = device.kind() == DeviceKind::kCuda;
-  std::string backend = comm.backend;
-  if (backend == "auto") {
-    backend = world.size() == 1 ? "self" : cuda && !nccl_version().empty() ? "nccl" : "mpi";
+  CommBackend backend = comm.backend;
+  if (backend == CommBackend::kAuto) {
+    const bool nccl = cuda && !nccl_version().empty();
+    backend = world.size() == 1 ? CommBackend::kSelf
+              : nccl            ? CommBackend::kNccl
+                                : CommBackend::kMpi;
   }
   agree(world, [&] { check_backend(backend, world.size(), mpi.active(), cuda); });
-  if (backend == "self") return make_self_communicator();
-  if (backend == "mpi") return make_mpi_communicator(comm.timeout_seconds);
+  if (backend == CommBackend::kSelf) return make_self_communicator();
+  if (backend == CommBackend::kMpi) return make_mpi_communicator(comm.timeout_seconds);
   return make_nccl_communicator(
       world, device, {.share_gpu = comm.share_gpu, .timeout_seconds = comm.timeout_seconds});
 }

@@ -1,6 +1,6 @@
 // `lockstep train`: from a configuration to a finished, stopped or failed run. The training loop
 // itself is Trainer::run in src/trainer/trainer.cpp.
-#include "app/train_command.h"
+#include "app/commands.h"
 
 #include "app/config.h"
 #include "app/init_from.h"
@@ -66,7 +66,7 @@ void print_setup(Session& session, const Options& options, const RunData& data,
       "model {}: {} layers, {} heads ({} kv), hidden {}, ffn {}, vocab {}, seq_len {}, {} "
       "parameters, {}",
       m.architecture, m.layers, m.heads, m.kv_heads, m.hidden, m.ffn, m.vocab, m.seq_len,
-      parameter_count(m), options.precision.dtype);
+      parameter_count(m), name_of(options.precision.dtype));
   if (source != nullptr) log.info("first weights from {}", source->description);
   const std::int64_t sequences = options.train.global_batch_size;
   log.info(
@@ -82,10 +82,11 @@ void print_setup(Session& session, const Options& options, const RunData& data,
 void print_memory(Session& session, const Options& options, const Arena& arena) {
   session.log.info("memory per rank:");
   for (const std::string& line : arena.describe()) session.log.info("{}", line);
-  const double peak = session.device->info().peak(compute_dtype(options.precision));
+  const double peak = session.device->info().peak(options.precision.dtype);
   if (peak > 0.0) {
     session.log.info("mfu counts {:.2f} GFLOP a token against {:.0f} TFLOP/s dense {}",
-                     flops_per_token(options.model) / 1e9, peak / 1e12, options.precision.dtype);
+                     flops_per_token(options.model) / 1e9, peak / 1e12,
+                     name_of(options.precision.dtype));
   }
 }
 

@@ -4,14 +4,17 @@
 // stream). All of them throw UserError(kPeer) when a peer is gone or a deadline passes.
 #pragma once
 
+#include "core/error.h"
 #include "core/tensor.h"
 #include "device/stream.h"
 
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 namespace lockstep {
@@ -79,9 +82,25 @@ class World {
   virtual std::string broadcast(const std::string& text, int root) = 0;
   // Everyone receives everyone's text, by rank.
   virtual std::vector<std::string> all_gather(const std::string& text) = 0;
+  // The same for a number or a plain struct of numbers, whose bytes travel as they are.
+  template <typename T>
+  requires std::is_trivially_copyable_v<T> std::vector<T> all_gather_values(const T& mine) {
+    std::vector<T> all;
+    for (const std::string& bytes : all_gather(std::string(bytes_of(mine)))) {
+      CHECK(bytes.size() == sizeof(T), "{} bytes where {} were expected", bytes.size(), sizeof(T));
+      std::memcpy(&all.emplace_back(), bytes.data(), sizeof(T));
+    }
+    return all;
+  }
   virtual std::vector<std::int64_t> all_reduce(std::vector<std::int64_t> values, ReduceOp op) = 0;
   // True only if `ok` is true on every rank.
   bool all_agree(bool ok) { return all_reduce({ok ? 1 : 0}, ReduceOp::kMin)[0] != 0; }
+
+ private:
+  template <typename T>
+  static std::string_view bytes_of(const T& value) {
+    return {reinterpret_cast<const char*>(&value), sizeof(T)};
+  }
 };
 
 std::unique_ptr<World> make_self_world();

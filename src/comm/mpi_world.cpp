@@ -83,10 +83,7 @@ void MpiWorld::place() {
   MPI_Comm_free(&local);
   channel_.check(code, "start-up");
 
-  std::vector<int> leaders;
-  for (const std::string& text : all_gather(std::to_string(leader))) {
-    leaders.push_back(std::stoi(text));
-  }
+  std::vector<int> leaders = all_gather_values(leader);
   std::sort(leaders.begin(), leaders.end());
   leaders.erase(std::unique(leaders.begin(), leaders.end()), leaders.end());
   placement_.nodes = static_cast<int>(leaders.size());

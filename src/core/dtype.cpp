@@ -16,6 +16,14 @@ std::string_view name_of(DType dtype) {
   return "unknown";
 }
 
+std::optional<DType> dtype_named(std::string_view name) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kI32, DType::kI64,
+                            DType::kU8, DType::kF64}) {
+    if (name_of(dtype) == name) return dtype;
+  }
+  return std::nullopt;
+}
+
 float to_float(f16 x) {
   const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x8000u) << 16;
   const std::uint32_t exponent = (x.bits >> 10) & 0x1fu;

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -27,6 +28,7 @@ constexpr std::size_t size_of(DType dtype) {
 
 // "fp32", "bf16", "fp16", "int32", "int64", "uint8", "fp64".
 std::string_view name_of(DType dtype);
+std::optional<DType> dtype_named(std::string_view name);
 
 // Storage-only 16-bit floats: convert to float to compute.
 struct bf16 {

@@ -21,11 +21,6 @@ namespace {
 constexpr std::int64_t kPieceValues = std::int64_t{2} << 20;  // 8 MiB of fp32
 constexpr float kLargestF16 = 65504.0f;
 
-DType dtype_named(const std::string& name) {
-  if (name == "bf16") return DType::kBF16;
-  return name == "fp16" ? DType::kF16 : DType::kF32;
-}
-
 std::string stored_name(DType dtype) {
   if (dtype == DType::kBF16) return "BF16";
   return dtype == DType::kF16 ? "F16" : "F32";
@@ -40,7 +35,7 @@ struct Planned {
 };
 
 std::vector<Planned> plan_tensors(const ModelConfig& config, const HuggingFaceOptions& options) {
-  const DType dtype = dtype_named(options.dtype);
+  const DType dtype = dtype_named(options.dtype).value();
   const auto scheme = options.quantize == "w8a8" ? Int8Scheme::kW8A8 : Int8Scheme::kW8A16;
   std::vector<Planned> planned;
   for (const Parameter& parameter : declared_parameters(config)) {
@@ -109,8 +104,8 @@ class TensorStream {
     for (std::int64_t row = 0; row < rows; row += step) {
       const std::vector<float>& values = read(planned, row, std::min(step, rows - row));
       if (planned.part) {
-        append(planned,
-               int8_bytes(*planned.part, values, cols, scheme, dtype_named(options_.dtype)));
+        append(planned, int8_bytes(*planned.part, values, cols, scheme,
+                                   dtype_named(options_.dtype).value()));
       } else {
         append_rounded(planned, values);
       }
@@ -148,7 +143,7 @@ class TensorStream {
   }
 
   void append_rounded(const Planned& planned, const std::vector<float>& values) {
-    switch (dtype_named(options_.dtype)) {
+    switch (dtype_named(options_.dtype).value()) {
       case DType::kBF16: append_as<bf16>(planned, values); return;
       case DType::kF16: append_as<f16>(planned, values); return;
       default: append_as<float>(planned, values); return;

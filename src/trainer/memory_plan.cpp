@@ -14,7 +14,7 @@ namespace {
 // CPU and CUDA scratch differ little; the plan is for the device that the run would use.
 void allocate_all(const Options& options, std::int64_t micro_batch, Arena& arena) {
   ModelPlan plan;
-  plan.dtype = compute_dtype(options.precision);
+  plan.dtype = options.precision.dtype;
   plan.batch = micro_batch;
   plan.seq_len = options.model.seq_len;
   plan.head_chunks = options.memory.lm_head_chunks;

@@ -2,6 +2,8 @@
 // src/app/config.cpp registers every key once (option, TOML key, dump, resume difference).
 #pragma once
 
+#include "core/dtype.h"
+#include "kernels/table.h"
 #include "nn/model_config.h"
 
 #include <cstdint>
@@ -36,10 +38,12 @@ struct TrainOptions {
   std::string time_limit_minutes;  // "", a number, or auto
 };
 
+enum class OptimizerName { kAdamW };
+
 struct OptimizerOptions {
-  std::string name = "adamw";
+  OptimizerName name = OptimizerName::kAdamW;
   double lr = 3e-4;
-  std::string schedule = "cosine";  // cosine | linear | constant | wsd
+  StepRules::Schedule schedule = StepRules::Schedule::kCosine;
   std::int64_t warmup_steps = 0;
   std::int64_t decay_steps = 0;
   double final_lr_fraction = 0.0;
@@ -51,15 +55,17 @@ struct OptimizerOptions {
 };
 
 struct PrecisionOptions {
-  std::string dtype = "fp32";          // fp32 | bf16 | fp16
+  DType dtype = DType::kF32;           // fp32, bf16 or fp16
   std::string loss_scale = "dynamic";  // dynamic | a number; fp16 only
   double initial_loss_scale = 65536.0;
   std::int64_t growth_interval = 2000;
   double min_loss_scale = 1.0;
 };
 
+enum class CommBackend { kAuto, kSelf, kMpi, kNccl };
+
 struct CommOptions {
-  std::string backend = "auto";  // auto | self | mpi | nccl
+  CommBackend backend = CommBackend::kAuto;
   double bucket_mib = 25.0;
   bool overlap = true;
   double timeout_seconds = 600.0;

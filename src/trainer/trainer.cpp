@@ -15,7 +15,7 @@ constexpr std::int64_t kMaxFailedSaves = 3;
 
 ModelPlan model_plan(const Options& options) {
   ModelPlan plan;
-  plan.dtype = compute_dtype(options.precision);
+  plan.dtype = options.precision.dtype;
   plan.batch = options.train.micro_batch_size;
   plan.seq_len = options.model.seq_len;
   plan.head_chunks = options.memory.lm_head_chunks;
@@ -202,7 +202,7 @@ void Trainer::log_row(const StepReport& report, double data_wait_ms) {
   row.data_wait_ms = means.data_wait_ms;
   row.tokens_per_second = static_cast<double>(tokens_per_step()) / means.step_ms * 1000.0;
   const DeviceInfo& info = in_.device.info();
-  const double dense = info.peak(compute_dtype(options_.precision));
+  const double dense = info.peak(options_.precision.dtype);
   if (dense > 0.0) {
     row.mfu = row.tokens_per_second * flops_per_token(options_.model) /
               (dense * static_cast<double>(in_.world.size()));

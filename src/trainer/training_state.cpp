@@ -16,29 +16,17 @@ constexpr std::int64_t kVotes = 1;
 
 std::size_t report_bytes(const Tensor& verdict) { return verdict.bytes() + sizeof(StepState); }
 
-StepRules::Schedule schedule_of(const std::string& name) {
-  if (name == "constant") return StepRules::Schedule::kConstant;
-  if (name == "linear") return StepRules::Schedule::kLinear;
-  if (name == "wsd") return StepRules::Schedule::kWsd;
-  return StepRules::Schedule::kCosine;
-}
-
 }  // namespace
-
-DType compute_dtype(const PrecisionOptions& precision) {
-  if (precision.dtype == "bf16") return DType::kBF16;
-  return precision.dtype == "fp16" ? DType::kF16 : DType::kF32;
-}
 
 StepRules step_rules(const Options& options, std::int64_t steps) {
   StepRules rules;
   rules.micro_tokens = static_cast<float>(options.train.micro_batch_size * options.model.seq_len);
   rules.clip_grad = static_cast<float>(options.optimizer.clip_grad);
   rules.dynamic_scale =
-      options.precision.dtype == "fp16" && options.precision.loss_scale == "dynamic";
+      options.precision.dtype == DType::kF16 && options.precision.loss_scale == "dynamic";
   rules.min_loss_scale = static_cast<float>(options.precision.min_loss_scale);
   rules.growth_interval = static_cast<std::int32_t>(options.precision.growth_interval);
-  rules.schedule = schedule_of(options.optimizer.schedule);
+  rules.schedule = options.optimizer.schedule;
   rules.peak_lr = static_cast<float>(options.optimizer.lr);
   rules.final_lr_fraction = static_cast<float>(options.optimizer.final_lr_fraction);
   rules.warmup_steps = options.optimizer.warmup_steps;
@@ -49,7 +37,7 @@ StepRules step_rules(const Options& options, std::int64_t steps) {
 
 StepState initial_step_state(const Options& options) {
   StepState state;
-  if (options.precision.dtype == "fp16") {
+  if (options.precision.dtype == DType::kF16) {
     state.loss_scale = options.precision.loss_scale == "dynamic"
                            ? static_cast<float>(options.precision.initial_loss_scale)
                            : std::stof(options.precision.loss_scale);

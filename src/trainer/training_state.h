@@ -81,6 +81,5 @@ class TrainingState {
 StepRules step_rules(const Options& options, std::int64_t steps);
 // The state before the first step.
 StepState initial_step_state(const Options& options);
-DType compute_dtype(const PrecisionOptions& precision);
 
 }  // namespace lockstep

@@ -41,7 +41,11 @@ std::map<std::string, int> field_counts(const Options& o) {
 }
 
 const void* address_of(const ConfigKey& key) {
-  return std::visit([](auto* target) { return static_cast<const void*>(target); }, key.target);
+  struct Address {
+    const void* operator()(const void* target) const { return target; }
+    const void* operator()(const Choice& choice) const { return choice.target; }
+  };
+  return std::visit(Address{}, key.target);
 }
 
 TEST(Config, EveryFieldHasExactlyOneKey) {

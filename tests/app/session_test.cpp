@@ -28,10 +28,11 @@ TEST(Session, OpensAloneOnTheCpu) {
 TEST(Session, RefusesBackendsThatCannotBe) {
   MpiSession mpi;
   const RunOptions cpu{.device = "cpu", .threads = 1};
-  const Caught no_launcher = catch_error([&] { open_session(mpi, cpu, {.backend = "mpi"}); });
+  const Caught no_launcher =
+      catch_error([&] { open_session(mpi, cpu, {.backend = CommBackend::kMpi}); });
   EXPECT_EQ(no_launcher.code, ExitCode::kConfig);
   EXPECT_NE(no_launcher.message.find("mpirun"), std::string::npos) << no_launcher.message;
-  const Caught nccl = catch_error([&] { open_session(mpi, cpu, {.backend = "nccl"}); });
+  const Caught nccl = catch_error([&] { open_session(mpi, cpu, {.backend = CommBackend::kNccl}); });
   EXPECT_EQ(nccl.code, ExitCode::kConfig);
   EXPECT_NE(nccl.message.find("run.device"), std::string::npos) << nccl.message;
 }

@@ -33,18 +33,18 @@ TEST_F(MpiWorldTest, PlacementIsThisMachine) {
   EXPECT_EQ(place.size, size);
   EXPECT_FALSE(place.host.empty());
   const auto hosts = world_->all_gather(place.host);
-  const auto nodes = world_->all_gather(std::to_string(place.node));
+  const auto nodes = world_->all_gather_values(place.node);
   int before = 0;
   int here = 0;
   for (int r = 0; r < size; ++r) {
-    if (nodes[static_cast<std::size_t>(r)] != std::to_string(place.node)) continue;
+    if (nodes[static_cast<std::size_t>(r)] != place.node) continue;
     EXPECT_EQ(hosts[static_cast<std::size_t>(r)], place.host);
     before += r < rank ? 1 : 0;
     ++here;
   }
   EXPECT_EQ(place.local_rank, before);
   EXPECT_EQ(place.local_size, here);
-  EXPECT_EQ(nodes[0], "0");
+  EXPECT_EQ(nodes[0], 0);
   EXPECT_GE(place.nodes, 1);
   EXPECT_LT(place.node, place.nodes);
 }

@@ -10,7 +10,7 @@
 namespace lockstep {
 namespace {
 
-Options small_options(const std::string& dtype) {
+Options small_options(DType dtype) {
   Options options;
   options.model.layers = 1;
   options.model.heads = 2;
@@ -20,7 +20,7 @@ Options small_options(const std::string& dtype) {
   options.train.micro_batch_size = 2;
   options.precision.dtype = dtype;
   options.optimizer.warmup_steps = 0;
-  options.optimizer.schedule = "constant";
+  options.optimizer.schedule = StepRules::Schedule::kConstant;
   resolve(options.model, 0);
   return options;
 }
@@ -30,8 +30,8 @@ struct Bench {
       : options(options_),
         arena(*machine.device),
         model(make_model(options.model,
-                         {.dtype = compute_dtype(options.precision), .batch = 2, .seq_len = 8},
-                         arena, &machine.device->kernels().scratch_bytes)),
+                         {.dtype = options.precision.dtype, .batch = 2, .seq_len = 8}, arena,
+                         &machine.device->kernels().scratch_bytes)),
         state(*model, options, /*steps=*/100, /*rank=*/0, /*world=*/1, arena, *machine.stream),
         communicator(make_self_communicator()) {
     model->parameters().initialize(3, 1, *machine.stream);
@@ -62,7 +62,7 @@ struct Bench {
 };
 
 TEST(TrainingState, ReportsComeInOrderOneStepLate) {
-  Bench bench(small_options("fp32"));
+  Bench bench(small_options(DType::kF32));
   bench.step(1, 1e-3f);
   bench.step(2, 1e-3f, /*stop=*/true);
   EXPECT_EQ(bench.state.unread(), 2);
@@ -82,7 +82,7 @@ TEST(TrainingState, ReportsComeInOrderOneStepLate) {
 }
 
 TEST(TrainingState, ANonFiniteGradientChangesNothingAndIsNamed) {
-  Bench bench(small_options("fp16"));
+  Bench bench(small_options(DType::kF16));
   bench.step(1, 1.0f);
   bench.state.read();
   const std::vector<float> before = bench.masters();
@@ -110,7 +110,7 @@ TEST(TrainingState, ANonFiniteGradientChangesNothingAndIsNamed) {
 }
 
 TEST(TrainingState, WeightsAreTheRoundedMasters) {
-  Bench bench(small_options("bf16"));
+  Bench bench(small_options(DType::kBF16));
   bench.step(1, 0.5f);
   const ParameterSet& parameters = bench.model->parameters();
   const auto* weights = parameters.weights().as<bf16>();
@@ -121,7 +121,7 @@ TEST(TrainingState, WeightsAreTheRoundedMasters) {
 }
 
 TEST(TrainingState, EachSegmentHasOneOwner) {
-  const Options options = small_options("fp32");
+  const Options options = small_options(DType::kF32);
   std::vector<double> sums;
   for (int world : {1, 3}) {
     std::vector<double> total;
