@@ -25,7 +25,7 @@ std::map<std::string, int> field_counts(const Options& o) {
       o;
   [[maybe_unused]] const auto& [r1, r2, r3, r4, r5, r6] = run;
   [[maybe_unused]] const auto& [m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, m11, m12, m13, m14, m15,
-                                m16, m17, m18] = model;
+                                m16, m17, m18, own_keys_of_families] = model;
   [[maybe_unused]] const auto& [d1, d2, d3, d4] = data;
   [[maybe_unused]] const auto& [t1, t2, t3, t4, t5, t6, t7] = train;
   [[maybe_unused]] const auto& [o1, o2, o3, o4, o5, o6, o7, o8, o9, o10, o11] = optimizer;
