@@ -3,6 +3,7 @@
 #include "app/model_source.h"
 #include "comm/communicator.h"
 #include "kernels/table.h"
+#include "nn/load_weights.h"
 
 #include <fmt/core.h>
 
@@ -37,7 +38,7 @@ void probe(const char* model_path, const char* tokens_path, const char* out_path
   plan.seq_len = plan.cache_tokens = static_cast<std::int64_t>(tokens.size());
   const auto model =
       make_model(source.options.model, plan, arena, &device->kernels().scratch_bytes);
-  load_weights(*source.weights, model->parameters(), stream);
+  load_weights(model->parameters(), *source.weights, stream);
   const auto count = static_cast<std::int64_t>(tokens.size());
   const Tensor input = arena.allocate("tokens", {count}, DType::kI32, MemoryGroup::kActivations);
   stream.copy(input.data, tokens.data(), input.bytes());
