@@ -19,15 +19,22 @@ namespace {
 
 constexpr double kMib = 1024.0 * 1024.0;
 
+void print_count(std::int64_t count, const char* what) {
+  if (count > 0) fmt::print("{} {}\n", count, what);
+}
+
 void print_summary(const PrepareOptions& options, const PrepareResult& result) {
   fmt::print("{} documents, {:.1f} MiB of text, vocabulary {}\n", result.documents,
              static_cast<double>(result.bytes) / kMib, result.vocab);
-  if (result.empty_documents > 0) {
-    fmt::print("{} empty documents left out\n", result.empty_documents);
-  }
-  if (result.masked_tokens > 0) {
-    fmt::print("{} tokens of prompts are masked from the loss\n", result.masked_tokens);
-  }
+  print_count(result.empty_documents, "empty documents left out");
+  print_count(result.replaced, "halves of surrogate pairs became U+FFFD");
+  print_count(result.dropped_bytes, "bytes left out: the vocabulary has no token for them");
+  const std::string end = result.end_of_text.empty()
+                              ? "documents follow each other without a token between them"
+                              : fmt::format("each document ends with {}", result.end_of_text);
+  fmt::print("{}; no beginning-of-text token is added{}\n", end,
+             result.prefix.empty() ? "" : fmt::format(" (the tokenizer has {})", result.prefix));
+  print_count(result.masked_tokens, "tokens of prompts are masked from the loss");
   fmt::print("train: {} tokens\nval:   {} tokens\n", result.train_tokens, result.val_tokens);
   for (const std::string& shard : result.shards) {
     std::error_code ignored;

@@ -33,7 +33,7 @@ class Reader {
     read_merges();
     read_normalizer(root_.value("normalizer", json()));
     read_decoder(root_.value("decoder", json()));
-    file_.first_token = first_token(root_.value("post_processor", json()));
+    read_prefix(root_.value("post_processor", json()));
     const json pre = root_.value("pre_tokenizer", json());
     if (!pre.is_object()) refuse("pre_tokenizer is missing; only ByteLevel ones are supported");
     file_.pre_tokenizer = pre.dump();
@@ -76,6 +76,9 @@ class Reader {
       if (!affix.is_null() && affix != "") refuse(fmt::format("model.{} is not supported", key));
     }
     file_.ignore_merges = is_flag(*model_, "ignore_merges");
+    const json unknown = model_->value("unk_token", json());
+    if (unknown.is_string()) file_.unknown_token = unknown.get<std::string>();
+    file_.fuse_unknown = is_flag(*model_, "fuse_unk");
   }
 
   std::int32_t id_of(const json& value, const std::string& text) const {
@@ -194,20 +197,19 @@ class Reader {
     }
   }
 
-  // The special token that a TemplateProcessing puts before a text.
-  static std::string first_token(const json& value) {
+  // The special tokens that a TemplateProcessing puts before a text.
+  void read_prefix(const json& value) {
     if (type_of(value) == "Sequence" && value.value("processors", json()).is_array()) {
-      for (const json& item : value["processors"]) {
-        const std::string found = first_token(item);
-        if (!found.empty()) return found;
-      }
+      for (const json& item : value["processors"]) read_prefix(item);
     }
-    if (type_of(value) != "TemplateProcessing" || !value.contains("single")) return "";
-    const json& single = value["single"];
-    if (!single.is_array() || single.empty() || !single[0].is_object()) return "";
-    const json token = single[0].value("SpecialToken", json());
-    if (!token.is_object() || !token.contains("id") || !token["id"].is_string()) return "";
-    return token["id"].get<std::string>();
+    if (type_of(value) != "TemplateProcessing" || !value.contains("single")) return;
+    if (!value["single"].is_array() || !file_.prefix.empty()) return;
+    for (const json& item : value["single"]) {
+      const json token = item.is_object() ? item.value("SpecialToken", json()) : json();
+      if (!token.is_object()) return;  // the text itself
+      const json id = token.value("id", json());
+      if (id.is_string()) file_.prefix.push_back(id.get<std::string>());
+    }
   }
 
   const json& root_;

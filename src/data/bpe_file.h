@@ -14,19 +14,21 @@
 namespace lockstep {
 
 struct BpeFile {
-  TokenTable table;  // without bos, eos, add_bos and chat_template, see below
+  TokenTable table;  // without bos, eos, add_bos and chat templates, see below
   std::vector<AddedToken> added;
   std::string pre_tokenizer;  // JSON
   bool normalizes = false;    // to form C
   bool ignore_merges = false;
-  std::string first_token;  // what the post-processor puts in front, or ""
+  std::string unknown_token;  // for bytes that the vocabulary lacks, or ""
+  bool fuse_unknown = false;
+  std::vector<std::string> prefix;  // the tokens that the post-processor puts before a text
 };
 
 // What tokenizer_config.json says of a tokenizer.
 struct TokenizerConfig {
   std::string bos_token;  // text, "" if there is none
   std::string eos_token;
-  std::string chat_template;
+  ChatTemplates chat;
   int add_bos = -1;  // -1: not said
 };
 

@@ -69,9 +69,8 @@ struct BpeScratch::State {
 BpeScratch::BpeScratch() : state_(std::make_unique<State>()) {}
 BpeScratch::~BpeScratch() = default;
 
-BpeModel::BpeModel(const std::array<std::int32_t, 256>& byte_ids,
-                   const std::vector<BpeMerge>& merges, Words whole)
-    : byte_ids_(byte_ids), whole_(std::move(whole)) {
+BpeModel::BpeModel(const BpeBytes& bytes, const std::vector<BpeMerge>& merges, Words whole)
+    : bytes_(bytes), whole_(std::move(whole)) {
   const std::size_t size = std::bit_ceil(std::max<std::size_t>(16, merges.size() * 3 / 2));
   shift_ = 64 - std::countr_zero(size);
   slots_.assign(size, {kNoPair, kNoRank, 0});
@@ -93,53 +92,74 @@ const BpeModel::Slot* BpeModel::find(std::int32_t left, std::int32_t right) cons
   return &slots_[at];
 }
 
-void BpeModel::encode(std::string_view piece, BpeScratch& scratch,
-                      std::vector<std::int32_t>& ids) const {
-  if (piece.size() == 1) {
-    ids.push_back(byte_ids_[static_cast<unsigned char>(piece[0])]);
-    return;
+std::size_t BpeModel::encode(std::string_view piece, BpeScratch& scratch,
+                             std::vector<std::int32_t>& ids) const {
+  const std::int32_t only = bytes_.ids[static_cast<unsigned char>(piece[0])];
+  if (piece.size() == 1 && only >= 0) {
+    ids.push_back(only);
+    return 0;
   }
   BpeScratch::State& state = *scratch.state_;
   if (piece.size() > kCachedBytes) {
-    merge(piece, state);
+    const std::size_t dropped = merge(piece, state);
     ids.insert(ids.end(), state.ids.begin(), state.ids.end());
     if (piece.size() > kKept) state.free_buffers();
-    return;
+    return dropped;
   }
   const std::uint32_t hash = hash_of(piece);
   CacheSlot& slot = state.cache[hash & (kCacheSlots - 1)];
   if (slot.hash == hash && slot.bytes == piece.size() &&
       std::memcmp(slot.piece, piece.data(), piece.size()) == 0) {
     ids.insert(ids.end(), slot.ids, slot.ids + slot.count);
-    return;
+    return 0;
   }
-  merge(piece, state);
+  const std::size_t dropped = merge(piece, state);
   ids.insert(ids.end(), state.ids.begin(), state.ids.end());
-  if (state.ids.size() > kCachedIds) return;
+  if (dropped > 0 || state.ids.size() > kCachedIds) return dropped;
   slot.hash = hash;
   slot.bytes = static_cast<std::uint8_t>(piece.size());
   slot.count = static_cast<std::uint8_t>(state.ids.size());
   std::copy(piece.begin(), piece.end(), slot.piece);
   std::copy(state.ids.begin(), state.ids.end(), slot.ids);
+  return 0;
 }
 
-void BpeModel::merge(std::string_view piece, BpeScratch::State& scratch) const {
+std::size_t BpeModel::to_symbols(std::string_view piece, std::vector<std::int32_t>& ids) const {
+  std::size_t dropped = 0;
+  bool after_unknown = false;
+  for (const char c : piece) {
+    const std::int32_t id = bytes_.ids[static_cast<unsigned char>(c)];
+    const bool unknown = id < 0;
+    if (!unknown) {
+      ids.push_back(id);
+    } else if (bytes_.unknown < 0) {
+      ++dropped;
+    } else if (!bytes_.fuse_unknown || !after_unknown) {
+      ids.push_back(bytes_.unknown);
+    }
+    after_unknown = unknown;
+  }
+  return dropped;
+}
+
+std::size_t BpeModel::merge(std::string_view piece, BpeScratch::State& scratch) const {
   scratch.ids.clear();
   if (!whole_.empty()) {
     const auto found = whole_.find(std::string(piece));
     if (found != whole_.end()) {
       scratch.ids.push_back(found->second);
-      return;
+      return 0;
     }
   }
-  scratch.ids.resize(piece.size());
-  std::transform(piece.begin(), piece.end(), scratch.ids.begin(),
-                 [&](char c) { return byte_ids_[static_cast<unsigned char>(c)]; });
-  if (piece.size() <= kShort) {
+  scratch.ids.reserve(piece.size());
+  const std::size_t dropped = to_symbols(piece, scratch.ids);
+  if (scratch.ids.empty()) return dropped;
+  if (scratch.ids.size() <= kShort) {
     merge_short(scratch);
   } else {
     merge_long(scratch);
   }
+  return dropped;
 }
 
 void BpeModel::merge_short(BpeScratch::State& scratch) const {

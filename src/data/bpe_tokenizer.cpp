@@ -4,15 +4,14 @@
 
 #include "core/error.h"
 #include "data/byte_alphabet.h"
-#include "data/file.h"
 #include "data/json_checks.h"
+#include "data/tokenizer_files.h"
 #include "data/utf8.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <limits>
 
 namespace lockstep {
@@ -27,11 +26,15 @@ std::string config_origin(const std::string& origin) {
   return origin.substr(0, origin.size() - kName.size()) + "tokenizer_config.json";
 }
 
-void write_text(const std::string& directory, const char* name, const std::string& text) {
-  const std::string path = (std::filesystem::path(directory) / name).string();
-  const Fd fd = create_file(path);
-  write_all(fd, text.data(), text.size(), path);
-  sync_file(fd, path);
+// Replaces the text of a file, or adds it.
+void set_text(std::vector<NamedText>& files, const char* name, std::string text) {
+  const auto found = std::find_if(files.begin(), files.end(),
+                                  [&](const NamedText& file) { return file.name == name; });
+  if (found != files.end()) {
+    found->text = std::move(text);
+  } else {
+    files.push_back({name, std::move(text)});
+  }
 }
 
 }  // namespace
@@ -45,27 +48,33 @@ class BpeTokenizer::Sink : public SplitSink {
  public:
   Sink(const BpeModel& model, BpeScratch& scratch, std::vector<std::int32_t>& ids)
       : model_(model), scratch_(scratch), ids_(ids) {}
-  void piece(std::string_view bytes) override { model_.encode(bytes, scratch_, ids_); }
+  void piece(std::string_view bytes) override { dropped_ += model_.encode(bytes, scratch_, ids_); }
   void token(std::int32_t id) override { ids_.push_back(id); }
+  std::size_t dropped() const { return dropped_; }
 
  private:
   const BpeModel& model_;
   BpeScratch& scratch_;
   std::vector<std::int32_t>& ids_;
+  std::size_t dropped_ = 0;
 };
 
-BpeTokenizer::BpeTokenizer(TokenizerTexts texts, const std::string& origin,
+BpeTokenizer::BpeTokenizer(std::vector<NamedText> files, const std::string& origin,
                            const std::string& eos_token)
-    : texts_(std::move(texts)) {
-  BpeFile file = parse_bpe_file(texts_.tokenizer, origin);
+    : files_(std::move(files)) {
+  const std::string* json = find_text(files_, kTokenizerJson);
+  CHECK(json != nullptr, "{}", origin);
+  BpeFile file = parse_bpe_file(*json, origin);
   table_ = std::move(file.table);
+  table_.ignore_merges = file.ignore_merges;
   const TokenIds ids = ids_of(table_);
   build_model(file, ids, origin);
   splitter_ = std::make_unique<TextSplitter>(PreTokenizer(file.pre_tokenizer, origin),
                                              file.normalizes, file.added, origin);
   table_.pre_tokenizer = splitter_->pre_tokenizer_name();
-  read_config(file.first_token, ids, origin);
+  read_config(file, ids, origin);
   if (!eos_token.empty()) set_eos(eos_token, ids);
+  complete_files();
   build_pieces();
 }
 
@@ -73,19 +82,33 @@ BpeTokenizer::~BpeTokenizer() = default;
 
 void BpeTokenizer::build_model(const BpeFile& file, const TokenIds& ids,
                                const std::string& origin) {
-  std::array<std::int32_t, 256> byte_ids{};
-  for (std::size_t byte = 0; byte < byte_ids.size(); ++byte) {
-    const char value = static_cast<char>(byte);
-    const std::string text = to_alphabet({&value, 1});
+  const auto id_of = [&](const std::string& text) {
     const auto found = ids.find(text);
-    if (found == ids.end()) {
-      fail(ExitCode::kData,
-           "{}: model.vocab lacks byte 0x{:02x} ('{}'); only byte-level vocabularies with all 256 "
-           "bytes are supported",
-           origin, byte, text);
-    }
-    byte_ids[byte] = found->second;
+    return found == ids.end() ? -1 : found->second;
+  };
+  BpeBytes bytes;
+  for (std::size_t byte = 0; byte < bytes.ids.size(); ++byte) {
+    const char value = static_cast<char>(byte);
+    bytes.ids[byte] = id_of(to_alphabet({&value, 1}));
   }
+  if (std::all_of(bytes.ids.begin(), bytes.ids.end(), [](std::int32_t id) { return id < 0; })) {
+    fail(ExitCode::kData, "{}: model.vocab has no token for any byte; only byte-level BPE works",
+         origin);
+  }
+  bytes.fuse_unknown = file.fuse_unknown;
+  if (!file.unknown_token.empty()) bytes.unknown = id_of(file.unknown_token);
+  BpeModel::Words whole;
+  if (file.ignore_merges) {
+    for (const auto& [text, id] : ids) {
+      std::string word;
+      if (from_alphabet(word, text)) whole.emplace(std::move(word), id);
+    }
+  }
+  model_ = std::make_unique<BpeModel>(bytes, merges_by_id(ids, origin), std::move(whole));
+}
+
+std::vector<BpeMerge> BpeTokenizer::merges_by_id(const TokenIds& ids,
+                                                 const std::string& origin) const {
   std::vector<BpeMerge> merges;
   merges.reserve(table_.merges.size());
   for (const auto& [left, right] : table_.merges) {
@@ -101,21 +124,16 @@ void BpeTokenizer::build_model(const BpeFile& file, const TokenIds& ids,
       *id = found->second;
     }
   }
-  BpeModel::Words whole;
-  if (file.ignore_merges) {
-    for (const auto& [text, id] : ids) {
-      std::string bytes;
-      if (from_alphabet(bytes, text)) whole.emplace(std::move(bytes), id);
-    }
-  }
-  model_ = std::make_unique<BpeModel>(byte_ids, merges, std::move(whole));
+  return merges;
 }
 
-void BpeTokenizer::read_config(const std::string& first_token, const TokenIds& ids,
+void BpeTokenizer::read_config(const BpeFile& file, const TokenIds& ids,
                                const std::string& origin) {
-  const TokenizerConfig config = parse_tokenizer_config(texts_.config, config_origin(origin));
-  const auto id_of = [&](const std::string& text) {
-    const auto found = ids.find(text);
+  const std::string* text = find_text(files_, kTokenizerConfig);
+  TokenizerConfig config =
+      parse_tokenizer_config(text == nullptr ? "" : *text, config_origin(origin));
+  const auto id_of = [&](const std::string& token) {
+    const auto found = ids.find(token);
     return found == ids.end() ? -1 : found->second;
   };
   table_.bos = id_of(config.bos_token);
@@ -124,10 +142,25 @@ void BpeTokenizer::read_config(const std::string& first_token, const TokenIds& i
     fail(ExitCode::kData, "{}: eos_token '{}' is no token of {}", config_origin(origin),
          shown(config.eos_token), origin);
   }
-  if (table_.bos < 0) table_.bos = id_of(first_token);
-  const bool templated = table_.bos >= 0 && id_of(first_token) == table_.bos;
+  for (const std::string& token : file.prefix) {
+    if (id_of(token) >= 0) prefix_.push_back(id_of(token));
+  }
+  if (table_.bos < 0 && !prefix_.empty()) table_.bos = prefix_.front();
+  const bool templated = !prefix_.empty() && prefix_.front() == table_.bos;
   table_.add_bos = table_.bos >= 0 && (config.add_bos == -1 ? templated : config.add_bos == 1);
-  table_.chat_template = config.chat_template;
+  if (table_.add_bos && !templated) prefix_.insert(prefix_.begin(), table_.bos);
+  if (!table_.add_bos && templated) prefix_.erase(prefix_.begin());
+  read_chat_templates(std::move(config.chat));
+}
+
+// Files of their own stand before what tokenizer_config.json says.
+void BpeTokenizer::read_chat_templates(ChatTemplates configured) {
+  for (const NamedText& file : files_) {
+    if (file.name == kChatTemplate) table_.chat.standard = file.text;
+    const std::string name = chat_template_name(file.name);
+    if (!name.empty()) table_.chat.add(name, file.text);
+  }
+  if (table_.chat.empty()) table_.chat = std::move(configured);
 }
 
 void BpeTokenizer::set_eos(const std::string& eos_token, const TokenIds& ids) {
@@ -138,11 +171,31 @@ void BpeTokenizer::set_eos(const std::string& eos_token, const TokenIds& ids) {
   }
   if (found->second == table_.eos) return;
   table_.eos = found->second;
-  texts_.config =
-      texts_.config.empty() ? compose_config(table_) : with_eos_token(texts_.config, eos_token);
-  if (!texts_.special_tokens.empty()) {
-    texts_.special_tokens = with_eos_token(texts_.special_tokens, eos_token);
+  for (const char* name : {kTokenizerConfig, kSpecialTokens}) {
+    const std::string* text = find_text(files_, name);
+    if (text != nullptr) set_text(files_, name, with_eos_token(*text, eos_token));
   }
+}
+
+// What a table says and no file does yet: the library reads special tokens from these two.
+void BpeTokenizer::complete_files() {
+  if (find_text(files_, kTokenizerConfig) == nullptr) {
+    set_text(files_, kTokenizerConfig, compose_config(table_));
+  }
+  if (find_text(files_, kSpecialTokens) == nullptr) {
+    set_text(files_, kSpecialTokens, compose_special_tokens(table_));
+  }
+}
+
+std::vector<NamedText> BpeTokenizer::hugging_face_files() const {
+  std::vector<NamedText> files = files_;
+  std::erase_if(files, [](const NamedText& file) { return file.name == kGenerationConfig; });
+  return files;
+}
+
+std::string BpeTokenizer::generation_config() const {
+  const std::string* text = find_text(files_, kGenerationConfig);
+  return text == nullptr ? "" : *text;
 }
 
 void BpeTokenizer::build_pieces() {
@@ -168,6 +221,7 @@ void BpeTokenizer::encode(std::string_view text, std::vector<std::int32_t>& ids)
   std::unique_ptr<Scratch> scratch = take_scratch();
   Sink sink(*model_, scratch->bpe, ids);
   splitter_->split(text, scratch->split, sink);
+  if (sink.dropped() > 0) dropped_ += static_cast<std::int64_t>(sink.dropped());
   const std::lock_guard lock(mutex_);
   idle_.push_back(std::move(scratch));
 }
@@ -183,22 +237,6 @@ std::string BpeTokenizer::decode(const std::vector<std::int32_t>& ids) const {
     text.append(bytes_, begin, ends_[static_cast<std::size_t>(id)] - begin);
   }
   return text;
-}
-
-void BpeTokenizer::save(const std::string& directory) const {
-  write_tokenizer_files(directory, texts_, table_);
-}
-
-void write_tokenizer_files(const std::string& directory, const TokenizerTexts& texts,
-                           const TokenTable& table) {
-  const auto text_or = [](const std::string& text, const auto& make) {
-    return text.empty() ? make() : text;
-  };
-  write_text(directory, "tokenizer.json", texts.tokenizer);
-  write_text(directory, "tokenizer_config.json",
-             text_or(texts.config, [&] { return compose_config(table); }));
-  write_text(directory, "special_tokens_map.json",
-             text_or(texts.special_tokens, [&] { return compose_special_tokens(table); }));
 }
 
 }  // namespace lockstep

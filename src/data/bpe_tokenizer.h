@@ -7,6 +7,7 @@
 #include "data/text_splitter.h"
 #include "data/tokenizer.h"
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -14,17 +15,12 @@
 
 namespace lockstep {
 
-// The files that make up a tokenizer; "" for one that is absent.
-struct TokenizerTexts {
-  std::string tokenizer;       // tokenizer.json
-  std::string config;          // tokenizer_config.json
-  std::string special_tokens;  // special_tokens_map.json
-};
-
 class BpeTokenizer : public Tokenizer {
  public:
-  // `eos_token` as in open_tokenizer(). Throws as it does.
-  BpeTokenizer(TokenizerTexts texts, const std::string& origin, const std::string& eos_token);
+  // `files` as read_tokenizer_files() gives them, `eos_token` as in open_tokenizer(). Throws as
+  // that does.
+  BpeTokenizer(std::vector<NamedText> files, const std::string& origin,
+               const std::string& eos_token);
   ~BpeTokenizer() override;
 
   std::string_view name() const override { return "bpe"; }
@@ -36,31 +32,35 @@ class BpeTokenizer : public Tokenizer {
   std::size_t safe_cut(std::string_view text) const override { return splitter_->safe_cut(text); }
   std::int32_t end_of_text() const override { return table_.eos; }
   const TokenTable& table() const override { return table_; }
-  void save(const std::string& directory) const override;
-  void save_hugging_face(const std::string& directory) const override { save(directory); }
+  std::int64_t dropped_bytes() const override { return dropped_; }
+  std::vector<std::int32_t> prefix_tokens() const override { return prefix_; }
+  std::vector<NamedText> files() const override { return files_; }
+  std::vector<NamedText> hugging_face_files() const override;
+  std::string generation_config() const override;
 
  private:
   struct Scratch;
   class Sink;
 
   void build_model(const BpeFile& file, const TokenIds& ids, const std::string& origin);
-  void read_config(const std::string& first_token, const TokenIds& ids, const std::string& origin);
+  std::vector<BpeMerge> merges_by_id(const TokenIds& ids, const std::string& origin) const;
+  void read_config(const BpeFile& file, const TokenIds& ids, const std::string& origin);
+  void read_chat_templates(ChatTemplates configured);
   void set_eos(const std::string& eos_token, const TokenIds& ids);
+  void complete_files();
   void build_pieces();
   std::unique_ptr<Scratch> take_scratch() const;
 
-  TokenizerTexts texts_;
+  std::vector<NamedText> files_;
   TokenTable table_;
+  std::vector<std::int32_t> prefix_;
   std::string bytes_;                // what the tokens decode to, in a row
   std::vector<std::uint32_t> ends_;  // by id, in bytes_
   std::unique_ptr<TextSplitter> splitter_;
   std::unique_ptr<BpeModel> model_;
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Scratch>> idle_;
+  mutable std::atomic<std::int64_t> dropped_ = 0;
 };
-
-// Writes the three files; those whose text is "" are made from `table`.
-void write_tokenizer_files(const std::string& directory, const TokenizerTexts& texts,
-                           const TokenTable& table);
 
 }  // namespace lockstep

@@ -4,14 +4,12 @@
 
 #include "core/error.h"
 #include "data/bpe_file.h"
-#include "data/bpe_tokenizer.h"
 #include "data/byte_alphabet.h"
 #include "data/file.h"
 #include "data/json_checks.h"
+#include "data/tokenizer_files.h"
 
 #include <nlohmann/json.hpp>
-
-#include <filesystem>
 
 namespace lockstep {
 namespace {
@@ -22,15 +20,6 @@ constexpr std::int64_t kVocab = 256;
 constexpr std::int64_t kMetaLimit = 1 << 20;
 constexpr const char* kWholeText =
     R"({"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":false})";
-
-void write_meta(const std::string& directory, std::string_view type, std::int64_t vocab) {
-  const std::string path = (std::filesystem::path(directory) / kTokenizerMetaFile).string();
-  const json meta = {{"type", type}, {"vocab", vocab}};
-  const std::string text = meta.dump(2) + "\n";
-  const Fd fd = create_file(path);
-  write_all(fd, text.data(), text.size(), path);
-  sync_file(fd, path);
-}
 
 class ByteTokenizer : public Tokenizer {
  public:
@@ -61,13 +50,15 @@ class ByteTokenizer : public Tokenizer {
   std::size_t safe_cut(std::string_view text) const override { return text.size(); }
   std::int32_t end_of_text() const override { return -1; }
   const TokenTable& table() const override { return table_; }
-  void save(const std::string& directory) const override {
-    write_meta(directory, name(), vocab_size());
+  std::vector<NamedText> files() const override {
+    const json meta = {{"type", name()}, {"vocab", vocab_size()}};
+    return {{kTokenizerMetaFile, meta.dump(2) + "\n"}};
   }
-  void save_hugging_face(const std::string& directory) const override {
-    TokenizerTexts texts;
-    texts.tokenizer = compose_tokenizer(table_, kWholeText, "null", /*ignore_merges=*/false);
-    write_tokenizer_files(directory, texts, table_);
+  std::vector<NamedText> hugging_face_files() const override {
+    return {
+        {kTokenizerJson, compose_tokenizer(table_, kWholeText, "null", /*ignore_merges=*/false)},
+        {kTokenizerConfig, compose_config(table_)},
+        {kSpecialTokens, compose_special_tokens(table_)}};
   }
 
  private:

@@ -31,6 +31,7 @@ void DocumentEncoder::each_document(EncodedPiece& counts, const CorpusJob& job,
     }
     ++counts.documents;
     counts.bytes += document.bytes();
+    counts.replaced += document.replaced;
     use(document, number);
   });
 }

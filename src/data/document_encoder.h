@@ -21,6 +21,7 @@ struct EncodedPiece {
   std::size_t input = 0;
   std::int64_t documents = 0;
   std::int64_t empty_documents = 0;  // left out
+  std::int64_t replaced = 0;         // halves of surrogate pairs, U+FFFD now
   std::int64_t bytes = 0;            // of text
   std::int64_t stored = 0;           // of the file
 };

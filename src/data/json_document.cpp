@@ -3,6 +3,7 @@
 #include "data/json_document.h"
 
 #include "core/error.h"
+#include "data/json_relax.h"
 #include "data/text_input.h"
 
 #include <nlohmann/json.hpp>
@@ -139,7 +140,7 @@ JsonDocument DocumentEvents::document(const std::string& where) {
   }
   check_types(where);
   const auto at = [&](Member member) -> auto& { return values_[static_cast<std::size_t>(member)]; };
-  if (at(Member::kText)) return {"", std::move(*at(Member::kText)), false};
+  if (at(Member::kText)) return {"", std::move(*at(Member::kText)), /*has_prompt=*/false};
   if (!at(Member::kPrompt) || !at(Member::kCompletion)) fail_missing(where);
   return {std::move(*at(Member::kPrompt)), std::move(*at(Member::kCompletion)), true};
 }
@@ -154,9 +155,18 @@ std::uint64_t JsonDocument::hash() const {
 
 JsonDocument parse_document(std::string_view line, const std::string& field,
                             const std::string& where) {
-  DocumentEvents events(field);
-  if (!json::sax_parse(line.begin(), line.end(), &events)) events.fail_syntax(where);
-  return events.document(where);
+  DocumentEvents strict(field);
+  if (json::sax_parse(line.begin(), line.end(), &strict)) return strict.document(where);
+  const auto relaxed = [&](std::string_view surrogate) {
+    const std::string text = relaxed_json(line, surrogate);
+    DocumentEvents events(field);
+    if (!json::sax_parse(text.begin(), text.end(), &events)) events.fail_syntax(where);
+    return events.document(where);
+  };
+  JsonDocument document = relaxed("\\ufffd");
+  // U+FFFD has three bytes, a space has one: so many of them are in what is used.
+  document.replaced = (document.bytes() - relaxed("\\u0020").bytes()) / 2;
+  return document;
 }
 
 }  // namespace lockstep

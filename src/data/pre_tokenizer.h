@@ -18,12 +18,15 @@ class PieceSink {
   virtual void piece(std::string_view bytes) = 0;
 };
 
-// Names of the published pre-tokenizers that are known: gpt2, qwen2, llama3, deepseek.
+// Names of the published pre-tokenizers that are known: gpt2, qwen2, llama3, deepseek, smollm, ...
 const std::vector<std::string>& pre_tokenizer_names();
 // The JSON of "pre_tokenizer" for one of them, as its tokenizer.json has it.
 std::string pre_tokenizer_json(std::string_view name);
 // The JSON of "normalizer" that goes with it: NFC for qwen2, else null.
 std::string normalizer_json(std::string_view name);
+// The regular expression of two characters between which text may be cut anywhere, so that both
+// sides are split as the whole is; "" where there is none, or for the name "".
+std::string pre_tokenizer_boundary(std::string_view name);
 // The name under which the JSON of a "pre_tokenizer" (which PreTokenizer accepts) is known, or "".
 std::string known_pre_tokenizer(const std::string& json);
 

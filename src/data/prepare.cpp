@@ -120,7 +120,6 @@ class Pass {
         progress_(progress),
         most_jobs_(2 * static_cast<std::size_t>(threads)),
         use_(std::move(use)),
-        documents_(inputs.size(), 0),
         pool_(threads, std::move(work)) {}
 
   void run(CorpusReader& reader) {
@@ -134,11 +133,9 @@ class Pass {
       pool_.give(std::move(job), weight);
     }
     take_all();
-    for (std::size_t i = 0; i < inputs_.size(); ++i) {
-      if (documents_[i] > 0) continue;
-      fail(ExitCode::kData, "{}: no document in it: every line is blank or its text is empty",
-           inputs_[i].name);
-    }
+    if (documents_ > 0) return;
+    fail(ExitCode::kData, "{}: no document in it: every line is blank or its text is empty",
+         inputs_.front().name);
   }
 
  private:
@@ -156,7 +153,7 @@ class Pass {
   }
   void take() {
     const EncodedPiece piece = pool_.take();
-    documents_[piece.input] += piece.documents;
+    documents_ += piece.documents;
     use_(piece);
     progress_.add(piece.stored);
   }
@@ -165,7 +162,7 @@ class Pass {
   Progress& progress_;
   std::size_t most_jobs_;
   Use use_;
-  std::vector<std::int64_t> documents_;  // by input
+  std::int64_t documents_ = 0;
   OrderedPool<CorpusJob, EncodedPiece> pool_;
 };
 
@@ -176,6 +173,13 @@ void save_tokenizer(const Staging& staging, const Tokenizer& tokenizer) {
   if (error) fail_write(directory, error.value());
   tokenizer.save(directory);
   sync_directory(directory);
+}
+
+void describe_tokenizer(PrepareResult& result, const Tokenizer& tokenizer) {
+  result.vocab = tokenizer.vocab_size();
+  const std::int32_t end = tokenizer.end_of_text();
+  if (end >= 0) result.end_of_text = tokenizer.decode({end});
+  result.prefix = tokenizer.decode(tokenizer.prefix_tokens());
 }
 
 // The steps of one run, over what they share.
@@ -190,8 +194,11 @@ class Preparation {
 
   PrepareResult run(PrepareTokenizer source) {
     spool_pipes(inputs_, staging_, progress_);
+    empty_files_ = drop_empty(inputs_);
+    require_encoding(source);
     progress_.begin(bytes_to_read(inputs_, source.trainer ? 2 : 1));
     measure_texts(inputs_, progress_);
+    empty_files_ += drop_empty(inputs_);
     split_ = choose_split(inputs_, options_.val_fraction, options_.text_field,
                           [&](std::int64_t) { progress_.poll(); });
     if (source.trainer) source.tokenizer = train(*source.trainer);
@@ -199,6 +206,14 @@ class Preparation {
   }
 
  private:
+  // Bytes are bytes, but JSON is UTF-8 always.
+  void require_encoding(const PrepareTokenizer& source) const {
+    const bool bytes = source.tokenizer != nullptr && source.tokenizer->name() == "byte";
+    for (const TextInput& input : inputs_) {
+      if (!bytes || input.format == TextFormat::kLines) require_utf8(input);
+    }
+  }
+
   std::unique_ptr<Tokenizer> train(BpeTrainer& trainer) {
     const DocumentEncoder documents(inputs_, split_, options_.text_field);
     CorpusReader reader(inputs_, split_,
@@ -219,7 +234,8 @@ class Preparation {
     ShardSeries train(staging_, "train", bytes_per_token, options_.shard_tokens);
     ShardSeries val(staging_, "val", bytes_per_token, options_.shard_tokens);
     PrepareResult result;
-    result.vocab = tokenizer.vocab_size();
+    describe_tokenizer(result, tokenizer);
+    result.empty_documents = empty_files_;
     const DocumentEncoder documents(inputs_, split_, options_.text_field);
     CorpusReader reader(inputs_, split_,
                         [&](std::string_view text) { return tokenizer.safe_cut(text); });
@@ -231,9 +247,11 @@ class Preparation {
           val.append(piece.val);
           result.documents += piece.documents;
           result.empty_documents += piece.empty_documents;
+          result.replaced += piece.replaced;
           result.bytes += piece.bytes;
         });
     pass.run(reader);
+    result.dropped_bytes = tokenizer.dropped_bytes();
     train.finish();
     val.finish();
     save_tokenizer(staging_, tokenizer);
@@ -263,6 +281,7 @@ class Preparation {
   std::vector<TextInput> inputs_;
   Staging staging_;
   Split split_;
+  std::int64_t empty_files_ = 0;
 };
 
 }  // namespace

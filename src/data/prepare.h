@@ -28,12 +28,16 @@ struct PrepareOptions {
 
 struct PrepareResult {
   std::int64_t documents = 0;
-  std::int64_t empty_documents = 0;  // left out
+  std::int64_t empty_documents = 0;  // left out, empty files among them
+  std::int64_t replaced = 0;         // halves of surrogate pairs in JSON, U+FFFD now
+  std::int64_t dropped_bytes = 0;    // without a token in the vocabulary
   std::int64_t bytes = 0;            // of text
   std::int64_t train_tokens = 0;
   std::int64_t val_tokens = 0;
   std::int64_t masked_tokens = 0;  // of prompts, on both sides
   std::int64_t vocab = 0;
+  std::string end_of_text;          // the token behind each document, "" if there is none
+  std::string prefix;               // what the tokenizer would put before a text; not in the shards
   std::vector<std::string> shards;  // written, in order
 };
 

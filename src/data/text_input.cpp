@@ -2,6 +2,8 @@
 #include "data/text_input.h"
 
 #include "core/error.h"
+#include "core/shell_quote.h"
+#include "data/encoding.h"
 #include "data/hash.h"
 
 #include <unistd.h>
@@ -23,10 +25,6 @@ constexpr std::size_t kChunk = std::size_t{1} << 20;
 constexpr std::int64_t kCharacterBytes = 4;  // of the longest UTF-8 character
 constexpr std::array<const char*, 9> kNotText = {".json", ".bz2", ".xz",  ".zip",    ".7z",
                                                  ".tar",  ".tgz", ".bin", ".parquet"};
-
-[[noreturn]] void fail_empty(const std::string& name) {
-  fail(ExitCode::kData, "{}: empty; there is no text to prepare", name);
-}
 
 // Sets format and compression from the name; false if it does not tell.
 bool read_name(TextInput& input) {
@@ -63,7 +61,6 @@ TextInput find_input(const std::string& name) {
   }
   const bool told = read_name(input);
   OpenFile file = open_for_read(name, "a text file");
-  if (file.bytes == 0) fail_empty(name);
   if (file.bytes < 0) {
     if (!told) input.format = TextFormat::kUndecided;
     input.pipe = std::move(file.fd);
@@ -88,6 +85,12 @@ std::string head_of(const TextInput& input, std::size_t size) {
   }
   head.resize(have);
   return head;
+}
+
+// "a/b.txt" -> "a/b.utf8.txt"
+std::string utf8_name(const std::string& name) {
+  const fs::path path(name);
+  return (path.parent_path() / path.stem()).string() + ".utf8" + path.extension().string();
 }
 
 // Compression by magic, then JSON lines by the first byte of what is inside.
@@ -148,7 +151,6 @@ void spool(TextInput& input, const std::string& path, const OnBytes& on_bytes) {
     bytes += static_cast<std::int64_t>(got);
     on_bytes(bytes);
   }
-  if (bytes == 0) fail_empty(input.name);
   input.pipe = Fd();
   input.path = path;
   input.stored = bytes;
@@ -166,8 +168,29 @@ void measure(TextInput& input, const OnBytes& on_bytes) {
     bytes += static_cast<std::int64_t>(got);
     on_bytes(source->position());
   }
-  if (bytes == 0) fail_empty(input.name);
   input.bytes = bytes;
+}
+
+std::int64_t drop_empty(std::vector<TextInput>& inputs) {
+  const std::string first = inputs.empty() ? "" : inputs.front().name;
+  const auto dropped = std::erase_if(
+      inputs, [](const TextInput& input) { return input.stored == 0 || input.bytes == 0; });
+  if (inputs.empty()) fail(ExitCode::kData, "{}: empty; there is no text to prepare", first);
+  return static_cast<std::int64_t>(dropped);
+}
+
+void require_utf8(const TextInput& input) {
+  const std::string_view encoding = guess_encoding(head_of(input, kEncodingSample));
+  if (encoding == "UTF-8") return;
+  const bool file = input.compression == Compression::kNone && input.name == input.path;
+  const std::string command =
+      !file ? fmt::format("iconv -f {} -t UTF-8", encoding)
+            : fmt::format("iconv -f {} -t UTF-8 {} > {}", encoding, shell_path(input.name),
+                          shell_path(utf8_name(input.name)));
+  const bool lines = input.format == TextFormat::kLines;
+  fail(ExitCode::kData, "{}: not UTF-8 but {}; convert it with `{}`{}", input.name,
+       encoding == "WINDOWS-1252" ? "Latin-1, Windows-1252 or the like" : encoding, command,
+       lines ? "" : ", or take its bytes as they are with --tokenizer byte");
 }
 
 std::uint64_t document_hash(std::string_view head, std::int64_t bytes) {

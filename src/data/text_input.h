@@ -37,17 +37,24 @@ struct TextInput {
 using OnBytes = std::function<void(std::int64_t bytes)>;
 
 // Looks at every input ("-" is standard input). Names decide: .jsonl is lines, .gz and .zst around
-// either are compressed, anything else is text. Throws UserError: kData (missing, empty,
-// unreadable, a directory), kUsage (a format that is not read, standard input twice).
+// either are compressed, anything else is text. Throws UserError: kData (missing, unreadable, a
+// directory), kUsage (a format that is not read, standard input twice).
 std::vector<TextInput> find_inputs(const std::vector<std::string>& names);
 
 // Copies a pipe to `path` and reads from there on. Where the name does not tell, the content does:
-// compressed data by their magic, lines if the first byte is '{'. Throws UserError(kData) if
-// nothing came.
+// compressed data by their magic, lines if the first byte is '{'.
 void spool(TextInput& input, const std::string& path, const OnBytes& on_bytes);
 
-// Finds out how much text a compressed file holds. Throws UserError(kData) if there is none.
+// Finds out how much text a compressed file holds.
 void measure(TextInput& input, const OnBytes& on_bytes);
+
+// Leaves out the inputs that are known to be empty and says how many. Throws UserError(kData) when
+// none remains.
+std::int64_t drop_empty(std::vector<TextInput>& inputs);
+
+// Throws UserError(kData) with the command that converts it when the beginning of a text is in
+// another encoding than UTF-8, see guess_encoding().
+void require_utf8(const TextInput& input);
 
 // What documents are told apart by: size and first 64 KiB, so that neither paths nor storage count.
 std::uint64_t document_hash(std::string_view head, std::int64_t bytes);

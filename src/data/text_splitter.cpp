@@ -7,8 +7,6 @@
 namespace lockstep {
 namespace {
 
-constexpr const char* kBoundary = R"(\A(?:\p{L}[^\p{L}\p{M}]|\p{N}[^\p{N}\p{M}]))";
-
 bool is_continuation(char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0x80; }
 
 // The start of the character before `pos`, if it is a valid one; else `pos`.
@@ -62,7 +60,8 @@ TextSplitter::TextSplitter(PreTokenizer pre_tokenizer, bool normalizes,
   }
   tokens_ = TokenMatcher(std::move(plain));
   normalized_tokens_ = TokenMatcher(std::move(normalized));
-  if (!pre_tokenizer_.name().empty()) boundary_.emplace(kBoundary, origin);
+  const std::string boundary = pre_tokenizer_boundary(pre_tokenizer_.name());
+  if (!boundary.empty()) boundary_.emplace(boundary, origin);
 }
 
 void TextSplitter::split(std::string_view text, SplitScratch& scratch, SplitSink& sink) const {

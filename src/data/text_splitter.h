@@ -35,10 +35,9 @@ class TextSplitter {
 
   void split(std::string_view text, SplitScratch& scratch, SplitSink& sink) const;
 
-  // As Tokenizer::safe_cut. Known for the pre-tokenizers that have a name: between a letter and
-  // something that is neither letter nor mark, and between a digit and something that is neither
-  // digit nor mark, all of them start a new piece whatever stands around; the second character must
-  // not combine under normalization, and no added token may reach or touch the place.
+  // As Tokenizer::safe_cut. Known for most pre-tokenizers that have a name, see
+  // pre_tokenizer_boundary(); the second character must not combine under normalization, and no
+  // added token may reach or touch the place.
   std::size_t safe_cut(std::string_view text) const;
 
   const std::string& pre_tokenizer_name() const { return pre_tokenizer_.name(); }

@@ -5,11 +5,13 @@
 #include "data/bpe_file.h"
 #include "data/bpe_tokenizer.h"
 #include "data/byte_tokenizer.h"
-#include "data/file.h"
 #include "data/json_checks.h"
 #include "data/pre_tokenizer.h"
 #include "data/prepared.h"
+#include "data/tokenizer_files.h"
 #include "data/utf8.h"
+
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -20,34 +22,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kTokenizerFile = "tokenizer.json";
-constexpr std::int64_t kTokenizerLimit = std::int64_t{256} << 20;
-constexpr std::int64_t kConfigLimit = 16 << 20;
 constexpr std::array<std::string_view, 1> kKinds = {"byte"};
-
-std::string read_text(const fs::path& path, std::int64_t limit) {
-  const OpenFile file = open_for_read(path.string(), "a tokenizer");
-  if (file.bytes < 0 || file.bytes > limit) {
-    fail(ExitCode::kData, "{}: {} bytes; no file of a tokenizer is that long or no file",
-         path.string(), file.bytes);
-  }
-  std::string text(static_cast<std::size_t>(file.bytes), '\0');
-  read_at(file.fd, text.data(), text.size(), 0, path.string());
-  return text;
-}
-
-std::string read_if_there(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored) ? read_text(path, kConfigLimit) : "";
-}
 
 // tokenizer.json and what stands beside it.
 std::unique_ptr<Tokenizer> open_bpe(const fs::path& path, const std::string& eos_token) {
-  TokenizerTexts texts;
-  texts.tokenizer = read_text(path, kTokenizerLimit);
-  texts.config = read_if_there(path.parent_path() / "tokenizer_config.json");
-  texts.special_tokens = read_if_there(path.parent_path() / "special_tokens_map.json");
-  return std::make_unique<BpeTokenizer>(std::move(texts), path.string(), eos_token);
+  return std::make_unique<BpeTokenizer>(read_tokenizer_files(path.string()), path.string(),
+                                        eos_token);
 }
 
 [[noreturn]] void fail_no_eos(const std::string& eos_token) {
@@ -58,7 +38,7 @@ std::unique_ptr<Tokenizer> open_bpe(const fs::path& path, const std::string& eos
 std::unique_ptr<Tokenizer> open_directory(const fs::path& path, const std::string& eos_token) {
   std::error_code ignored;
   for (const fs::path& place : {path, path / kTokenizerDirectory}) {
-    const fs::path file = place / kTokenizerFile;
+    const fs::path file = place / kTokenizerJson;
     if (fs::exists(file, ignored)) return open_bpe(file, eos_token);
     const fs::path meta = place / kTokenizerMetaFile;
     if (!fs::exists(meta, ignored)) continue;
@@ -68,7 +48,7 @@ std::unique_ptr<Tokenizer> open_directory(const fs::path& path, const std::strin
   }
   fail(ExitCode::kData,
        "{}: no tokenizer here (neither {} nor {}, also not in {}/); name another directory",
-       path.string(), kTokenizerFile, kTokenizerMetaFile, kTokenizerDirectory);
+       path.string(), kTokenizerJson, kTokenizerMetaFile, kTokenizerDirectory);
 }
 
 [[noreturn]] void fail_unknown(const std::string& spec) {
@@ -82,10 +62,8 @@ std::unique_ptr<Tokenizer> open_directory(const fs::path& path, const std::strin
 void check_table(const TokenTable& table, const std::string& origin) {
   const auto& names = pre_tokenizer_names();
   if (std::find(names.begin(), names.end(), table.pre_tokenizer) == names.end()) {
-    fail(ExitCode::kData,
-         "{}: pre-tokenizer '{}' is not supported; known: gpt2, qwen2, llama3, "
-         "deepseek",
-         origin, shown(table.pre_tokenizer));
+    fail(ExitCode::kData, "{}: pre-tokenizer '{}' is not supported; known: {}", origin,
+         shown(table.pre_tokenizer), fmt::join(names, ", "));
   }
   const auto check_text = [&](const std::string& text) {
     if (valid_stretch(text, 0) == text.size()) return;
@@ -96,7 +74,11 @@ void check_table(const TokenTable& table, const std::string& origin) {
     check_text(left);
     check_text(right);
   }
-  check_text(table.chat_template);
+  check_text(table.chat.standard);
+  for (const auto& [name, text] : table.chat.named) {
+    check_text(name);
+    check_text(text);
+  }
   const auto size = static_cast<std::int64_t>(table.entries.size());
   for (const std::int32_t id : {table.bos, table.eos}) {
     if (id < -1 || id >= size) {
@@ -106,6 +88,14 @@ void check_table(const TokenTable& table, const std::string& origin) {
 }
 
 }  // namespace
+
+void Tokenizer::save(const std::string& directory) const {
+  write_tokenizer_files(directory, files());
+}
+
+void Tokenizer::save_hugging_face(const std::string& directory) const {
+  write_tokenizer_files(directory, hugging_face_files());
+}
 
 std::unique_ptr<Tokenizer> open_tokenizer(const std::string& spec, const std::string& eos_token) {
   if (spec == "byte") {
@@ -125,17 +115,16 @@ std::unique_ptr<Tokenizer> open_tokenizer(const std::string& spec, const std::st
 std::unique_ptr<Tokenizer> parse_tokenizer(const std::string& tokenizer_json,
                                            const std::string& tokenizer_config,
                                            const std::string& origin) {
-  TokenizerTexts texts;
-  texts.tokenizer = tokenizer_json;
-  texts.config = tokenizer_config;
-  return std::make_unique<BpeTokenizer>(std::move(texts), origin, "");
+  std::vector<NamedText> files = {{kTokenizerJson, tokenizer_json}};
+  if (!tokenizer_config.empty()) files.push_back({kTokenizerConfig, tokenizer_config});
+  return std::make_unique<BpeTokenizer>(std::move(files), origin, "");
 }
 
 std::unique_ptr<Tokenizer> make_tokenizer(const TokenTable& table, const std::string& origin) {
   check_table(table, origin);
   const std::string& name = table.pre_tokenizer;
   const std::string text = compose_tokenizer(table, pre_tokenizer_json(name), normalizer_json(name),
-                                             /*ignore_merges=*/name == "llama3");
+                                             table.ignore_merges);
   return parse_tokenizer(text, compose_config(table), origin);
 }
 

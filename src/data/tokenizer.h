@@ -2,6 +2,8 @@
 // Face's tokenizer.json describes it, read as data and not by model name.
 #pragma once
 
+#include "core/named_text.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -11,6 +13,15 @@
 #include <vector>
 
 namespace lockstep {
+
+// Templates that turn a conversation into a text; kept and passed on, not run.
+struct ChatTemplates {
+  std::string standard;  // "" if there is none; under the name "default" in lists
+  std::vector<std::pair<std::string, std::string>> named;  // others: name, text
+
+  bool empty() const { return standard.empty() && named.empty(); }
+  void add(const std::string& name, std::string text);
+};
 
 // A vocabulary as exporters need it.
 struct TokenTable {
@@ -26,12 +37,18 @@ struct TokenTable {
   };
   std::vector<Entry> entries;                               // by id
   std::vector<std::pair<std::string, std::string>> merges;  // by rank, same alphabet
-  std::string pre_tokenizer;  // gpt2 | qwen2 | llama3 | deepseek, or "": none of these
+  std::string pre_tokenizer;   // one of pre_tokenizer_names(), or "": none of these
+  bool ignore_merges = false;  // a piece that is a token as it stands is not merged
   std::int32_t bos = -1;
   std::int32_t eos = -1;
   bool add_bos = false;
-  std::string chat_template;  // "" if there is none
+  ChatTemplates chat;
 };
+
+// How two vocabularies differ, in words ("id 65 is 'A' in the first and 'b' in the second"), or ""
+// when an id means the same in both: the same ordinary tokens and merges, and the same text where
+// both have an added token. Added tokens that only one of them has do not count.
+std::string vocabulary_difference(const TokenTable& first, const TokenTable& second);
 
 class Tokenizer {
  public:
@@ -41,7 +58,17 @@ class Tokenizer {
   // Appends the ids of `text` to `ids`; no special tokens are added around it. Any bytes are
   // allowed. May be called from several threads at once.
   virtual void encode(std::string_view text, std::vector<std::int32_t>& ids) const = 0;
-  // decode(encode(x)) == x for any bytes; special tokens decode to their text.
+  // Bytes that encode() has left out so far, of all texts, because the vocabulary has no token for
+  // them and no unknown token, as Hugging Face's library does.
+  virtual std::int64_t dropped_bytes() const { return 0; }
+  // What stands before a text that begins a document, mostly one beginning-of-text token: what the
+  // post-processor (TemplateProcessing) or a GGUF file's add_bos_token puts there; often nothing.
+  // encode() never adds it. `prepare` does not either: documents end with end_of_text(), and it
+  // says so; shards are trained on and judged by `eval` as they are. `generate` puts it before the
+  // prompt, as llama.cpp and transformers do.
+  virtual std::vector<std::int32_t> prefix_tokens() const { return {}; }
+  // decode(encode(x)) == x for any bytes (but dropped ones and normalized text); special tokens
+  // decode to their text.
   virtual std::string decode(const std::vector<std::int32_t>& ids) const = 0;
   // The largest position at which `text`, the beginning of a longer document, may be cut so that
   // the ids of both sides in a row are those of the whole, whatever follows; 0 if there is none.
@@ -49,11 +76,19 @@ class Tokenizer {
   // Id that separates documents and ends generation, or -1.
   virtual std::int32_t end_of_text() const = 0;
   virtual const TokenTable& table() const = 0;
-  // Writes the files that open_tokenizer() reads back into `directory`, which must exist; for BPE
-  // Hugging Face's tokenizer.json, tokenizer_config.json and special_tokens_map.json.
-  virtual void save(const std::string& directory) const = 0;
-  // The same three files for any tokenizer, so that Hugging Face's library loads it.
-  virtual void save_hugging_face(const std::string& directory) const = 0;
+  // The files that open_tokenizer() reads back, by name relative to their directory: those that it
+  // was opened from, unchanged, and nothing else of that directory. For BPE these are Hugging
+  // Face's (see tokenizer_files.h), with the model's generation_config.json where it lay beside.
+  virtual std::vector<NamedText> files() const = 0;
+  // What Hugging Face's library loads, for any tokenizer: without generation_config.json, which
+  // belongs to the model.
+  virtual std::vector<NamedText> hugging_face_files() const = 0;
+  // The text of generation_config.json, "" where none came along.
+  virtual std::string generation_config() const { return ""; }
+
+  // Write these into `directory`, which must exist.
+  void save(const std::string& directory) const;
+  void save_hugging_face(const std::string& directory) const;
 };
 
 // "byte"; a tokenizer.json; a directory with one (and tokenizer_config.json, if any), one that

@@ -24,19 +24,29 @@ std::string token_text(const json& config, const char* key, const std::string& o
   fail(ExitCode::kData, "{}: '{}' is neither a string nor an object with \"content\"", origin, key);
 }
 
-// A string, or a list of named ones of which "default" counts.
-std::string chat_template(const json& config) {
+// A string, or a list of named ones of which "default" is the one that counts most.
+ChatTemplates chat_templates(const json& config) {
+  ChatTemplates chat;
   const auto found = config.find("chat_template");
-  if (found == config.end()) return "";
-  if (found->is_string()) return found->get<std::string>();
-  if (!found->is_array()) return "";
+  if (found == config.end()) return chat;
+  if (found->is_string()) chat.standard = found->get<std::string>();
+  if (!found->is_array()) return chat;
   for (const json& item : *found) {
-    if (item.is_object() && item.value("name", json()) == "default" &&
-        item.value("template", json()).is_string()) {
-      return item["template"].get<std::string>();
-    }
+    if (!item.is_object()) continue;
+    const json name = item.value("name", json());
+    const json text = item.value("template", json());
+    if (!name.is_string() || !text.is_string()) continue;
+    chat.add(name.get<std::string>(), text.get<std::string>());
   }
-  return "";
+  return chat;
+}
+
+ordered_json chat_json(const ChatTemplates& chat) {
+  if (chat.named.empty()) return chat.standard;
+  ordered_json list = ordered_json::array();
+  if (!chat.standard.empty()) list.push_back({{"name", "default"}, {"template", chat.standard}});
+  for (const auto& [name, text] : chat.named) list.push_back({{"name", name}, {"template", text}});
+  return list;
 }
 
 std::string text_of(const TokenTable& table, std::int32_t id) {
@@ -104,7 +114,7 @@ TokenizerConfig parse_tokenizer_config(const std::string& text, const std::strin
   TokenizerConfig config;
   config.bos_token = token_text(root, "bos_token", origin);
   config.eos_token = token_text(root, "eos_token", origin);
-  config.chat_template = chat_template(root);
+  config.chat = chat_templates(root);
   if (root.contains("add_bos_token")) {
     config.add_bos = bool_field(root, "add_bos_token", false, origin) ? 1 : 0;
   }
@@ -142,7 +152,7 @@ std::string compose_config(const TokenTable& table) {
   if (table.bos >= 0) config["bos_token"] = text_of(table, table.bos);
   if (table.bos >= 0) config["add_bos_token"] = table.add_bos;
   if (table.eos >= 0) config["eos_token"] = text_of(table, table.eos);
-  if (!table.chat_template.empty()) config["chat_template"] = table.chat_template;
+  if (!table.chat.empty()) config["chat_template"] = chat_json(table.chat);
   return config.dump(2) + "\n";
 }
 

@@ -3,7 +3,10 @@
 
 #include "core/error.h"
 
-#include <array>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <iterator>
 #include <string_view>
 #include <unordered_map>
 
@@ -12,32 +15,127 @@ namespace {
 
 using Kind = TokenTable::Kind;
 
+constexpr const char* kChatTemplateKey = "tokenizer.chat_template";
+
 // tokenizer.ggml.token_type
 enum TokenType : std::int32_t { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
 
-// llama.cpp's names of the pre-tokenizers that ours are; the first of each is written.
+// What llama.cpp does under each of its names: how it splits text, whether a piece that is a token
+// stays whole, and whether a text begins with BOS where the file does not say. The first one of a
+// kind is the one that is written. Left out are those that are no byte-level BPE.
 struct PreTokenizer {
   std::string_view ours, theirs;
+  bool ignore_merges = false;
+  bool add_bos = false;
 };
-constexpr std::array<PreTokenizer, 8> kPreTokenizers = {{{"gpt2", "gpt-2"},
-                                                         {"qwen2", "qwen2"},
-                                                         {"qwen2", "deepseek-r1-qwen"},
-                                                         {"llama3", "llama-bpe"},
-                                                         {"llama3", "llama3"},
-                                                         {"llama3", "llama-v3"},
-                                                         {"llama3", "falcon3"},
-                                                         {"deepseek", "deepseek-v3"}}};
+constexpr PreTokenizer kPreTokenizers[] = {
+    {"gpt2", "gpt-2"},
+    {"gpt2", "phi-2"},
+    {"gpt2", "mpt"},
+    {"gpt2", "olmo"},
+    {"gpt2", "jais"},
+    {"gpt2", "trillion"},
+    {"gpt2", "granite-docling"},
+    {"gpt2", "exaone4"},
+    {"gpt2", "gigachat"},
+    {"gpt2", "a.x-4.0"},
+    {"gpt2", "mellum"},
+    {"gpt2", "modern-bert"},
+    {"gpt2", "roberta-bpe"},
+    {"gpt2", "jina-es"},
+    {"gpt2", "jina-de"},
+    {"gpt2", "jina-v1-en"},
+    {"gpt2", "jina-v2-es"},
+    {"gpt2", "jina-v2-de"},
+    {"gpt2", "jina-v2-code"},
+    {"qwen2", "qwen2"},
+    {"qwen2", "deepseek-r1-qwen"},
+    {"qwen2", "kormo"},
+    {"qwen2", "f2llmv2"},
+    {"qwen2", "megrez"},
+    {"qwen2", "stablelm2"},
+    {"qwen2", "hunyuan"},
+    {"qwen2", "solar-open"},
+    {"qwen2", "grok-2"},
+    {"llama3", "llama-bpe", true, true},
+    {"llama3", "llama3", true, true},
+    {"llama3", "llama-v3", true, true},
+    {"llama3", "falcon3", true, true},
+    {"llama3", "falcon-h1", true, true},
+    {"llama3", "pixtral", true, true},
+    {"llama3", "midm-2.0", true, true},
+    {"llama3", "lfm2", true, true},
+    {"llama3", "jina-v5-nano", true, true},
+    {"llama3", "smaug-bpe"},
+    {"llama3", "dbrx"},
+    {"llama3", "chatglm-bpe"},
+    {"llama3", "glm4"},
+    {"deepseek", "deepseek-v3"},
+    {"deepseek", "hunyuan-dense"},
+    {"deepseek", "joyai-llm"},
+    {"deepseek-llm", "deepseek-llm"},
+    {"deepseek-coder", "deepseek-coder"},
+    {"smollm", "smollm"},
+    {"smollm", "starcoder"},
+    {"smollm", "refact"},
+    {"smollm", "command-r"},
+    {"smollm", "codeshell"},
+    {"smollm", "exaone"},
+    {"smollm", "minerva-7b"},
+    {"qwen3.5", "qwen35"},
+    {"gpt4o", "gpt-4o"},
+    {"gpt4o", "llama4"},
+    {"gpt4o", "kanana2"},
+    {"gpt4o", "talkie"},
+    {"gpt4o", "minimax-m2"},
+    {"tekken", "tekken", true, true},
+    {"seed-coder", "seed-coder"},
+    {"falcon", "falcon"},
+    {"default", "default"},
+    {"bloom", "bloom"},
+    {"bloom", "poro-chat"},
+    {"bloom", "gpt3-finnish"},
+    {"viking", "viking"},
+    {"superbpe", "superbpe"},
+    {"kimi-k2", "kimi-k2"},
+    {"bailing", "bailingmoe"},
+    {"bailing", "bailingmoe2"},
+    {"bailing", "llada-moe"},
+    {"exaone-moe", "exaone-moe"},
+    {"afmoe", "afmoe"},
+    {"youtu", "youtu", true},
+    {"chameleon", "chameleon", false, true},
+};
+
+const PreTokenizer* find_theirs(std::string_view name) {
+  const auto* found = std::find_if(std::begin(kPreTokenizers), std::end(kPreTokenizers),
+                                   [&](const PreTokenizer& one) { return one.theirs == name; });
+  return found == std::end(kPreTokenizers) ? nullptr : found;
+}
+
+// For a message: every name, or the one that was meant.
+std::string known_names(const std::string& name) {
+  std::vector<std::string> names;
+  for (const PreTokenizer& known : kPreTokenizers) names.emplace_back(known.theirs);
+  const std::string near = nearest(name, names);
+  if (!near.empty()) return fmt::format("did you mean '{}'?", near);
+  return fmt::format("known are {}", fmt::join(names, ", "));
+}
 
 std::string their_pre_tokenizer(const TokenTable& table, const std::string& pre) {
+  check_pre_tokenizer(pre);
   if (!pre.empty()) return pre;
   // Without merges every byte stays alone, however the text is split before.
   if (table.merges.empty()) return "gpt-2";
-  for (const PreTokenizer& known : kPreTokenizers) {
-    if (known.ours == table.pre_tokenizer) return std::string(known.theirs);
+  for (const bool exact : {true, false}) {
+    for (const PreTokenizer& known : kPreTokenizers) {
+      if (known.ours != table.pre_tokenizer) continue;
+      if (!exact || known.ignore_merges == table.ignore_merges) return std::string(known.theirs);
+    }
   }
   fail(ExitCode::kUsage,
        "--tokenizer-pre: this tokenizer splits text in a way that has no known name in llama.cpp; "
-       "give the name of the one it equals (gpt-2, llama-bpe, qwen2, deepseek-v3, ...)");
+       "give the name of the one it equals (gpt-2, llama-bpe, qwen2, smollm, deepseek-v3, ...)");
 }
 
 std::int32_t type_of(Kind kind) {
@@ -141,6 +239,17 @@ std::int32_t read_id(const std::map<std::string, GgufValue>& metadata, const std
   return id != nullptr && *id < tokens ? static_cast<std::int32_t>(*id) : -1;
 }
 
+// The key itself is the standard one; those with a name behind it are others.
+void read_chat_templates(ChatTemplates& chat, const std::map<std::string, GgufValue>& metadata) {
+  for (const auto& [key, value] : metadata) {
+    const auto* text = std::get_if<std::string>(&value);
+    if (text == nullptr || !key.starts_with(kChatTemplateKey)) continue;
+    const std::string name = key.substr(std::string_view(kChatTemplateKey).size());
+    if (name.empty()) chat.standard = *text;
+    if (name.size() > 1 && name[0] == '.') chat.add(name.substr(1), *text);
+  }
+}
+
 std::unique_ptr<Tokenizer> read_bpe(const std::map<std::string, GgufValue>& metadata,
                                     const std::string& path) {
   TokenTable table;
@@ -148,25 +257,29 @@ std::unique_ptr<Tokenizer> read_bpe(const std::map<std::string, GgufValue>& meta
   read_merges(table, metadata, path);
   if (is_byte_table(table)) return open_tokenizer("byte");
   const auto* pre = find_value<std::string>(metadata, "tokenizer.ggml.pre");
-  for (const PreTokenizer& known : kPreTokenizers) {
-    if (pre != nullptr && known.theirs == *pre) table.pre_tokenizer = known.ours;
+  const PreTokenizer* known = find_theirs(pre == nullptr ? "default" : *pre);
+  if (known == nullptr) {
+    fail(ExitCode::kData, "{}: key tokenizer.ggml.pre = '{}' is not known; {}", path, *pre,
+         known_names(*pre));
   }
-  if (table.pre_tokenizer.empty()) {
-    fail(ExitCode::kData,
-         "{}: key tokenizer.ggml.pre = '{}' is not known (gpt-2, qwen2, llama-bpe and deepseek-v3 "
-         "are)",
-         path, pre == nullptr ? "" : *pre);
-  }
+  table.pre_tokenizer = known->ours;
+  table.ignore_merges = known->ignore_merges;
   table.bos = read_id(metadata, "tokenizer.ggml.bos_token_id", table.entries.size());
   table.eos = read_id(metadata, "tokenizer.ggml.eos_token_id", table.entries.size());
   const auto* add_bos = find_value<bool>(metadata, "tokenizer.ggml.add_bos_token");
-  table.add_bos = add_bos == nullptr ? table.pre_tokenizer == "llama3" : *add_bos;
-  const auto* chat = find_value<std::string>(metadata, "tokenizer.chat_template");
-  if (chat != nullptr) table.chat_template = *chat;
+  table.add_bos = add_bos == nullptr ? known->add_bos : *add_bos;
+  read_chat_templates(table.chat, metadata);
   return make_tokenizer(table, path);
 }
 
 }  // namespace
+
+void check_pre_tokenizer(const std::string& name) {
+  if (name.empty() || find_theirs(name) != nullptr) return;
+  fail(ExitCode::kUsage,
+       "--tokenizer-pre {}: no name of llama.cpp's for a byte-level BPE that is known here; {}",
+       name, known_names(name));
+}
 
 void add_vocabulary(GgufMetadata& metadata, const Tokenizer& tokenizer, const std::string& pre,
                     std::int64_t rows) {
@@ -195,7 +308,13 @@ void add_vocabulary(GgufMetadata& metadata, const Tokenizer& tokenizer, const st
   if (begin >= 0) add("tokenizer.ggml.bos_token_id", static_cast<std::uint32_t>(begin));
   if (end >= 0) add("tokenizer.ggml.eos_token_id", static_cast<std::uint32_t>(end));
   add("tokenizer.ggml.add_bos_token", table.add_bos);
-  if (!table.chat_template.empty()) add("tokenizer.chat_template", table.chat_template);
+  if (!table.chat.standard.empty()) add(kChatTemplateKey, table.chat.standard);
+  std::vector<std::string> names;
+  for (const auto& [name, text] : table.chat.named) {
+    names.push_back(name);
+    metadata.emplace_back(fmt::format("{}.{}", kChatTemplateKey, name), text);
+  }
+  if (!names.empty()) add("tokenizer.chat_templates", std::move(names));
 }
 
 std::unique_ptr<Tokenizer> read_vocabulary(std::string& error,

@@ -12,6 +12,10 @@
 
 namespace lockstep {
 
+// Throws UserError(kUsage) naming --tokenizer-pre when `name` (of llama.cpp's for a pre-tokenizer;
+// "" is none) is not known.
+void check_pre_tokenizer(const std::string& name);
+
 // Adds the keys for a model with `rows` token ids; ids that the tokenizer does not have become
 // unused tokens. `pre`: llama.cpp's name of the pre-tokenizer, "" takes the tokenizer's own. Throws
 // UserError(kUsage) when that is unknown, naming --tokenizer-pre.

@@ -63,9 +63,7 @@ TEST(BpeFile, DamagedFilesAreNamed) {
   expect_bad(changed("/added_tokens/0", {{"id", 400}}), {"'content'"});
   expect_bad(changed("/added_tokens/0", added("th", 400)), {"another in model.vocab"});
   expect_bad(changed("/added_tokens/0", added("<x>", 5)), {"id 5 belongs to two tokens"});
-  json lacking = bpe_json({});
-  lacking["model"]["vocab"].erase("a");
-  expect_bad(lacking, {"lacks byte 0x61 ('a')"});
+  expect_bad(changed("/model/vocab", {{"ab", 0}}), {"no token for any byte"});
   expect_error(ExitCode::kData, {"F: no JSON object"}, [] { parse_tokenizer("[1", "", "F"); });
   expect_error(ExitCode::kData, {"F: JSON nested deeper"},
                [] { parse_tokenizer(std::string(1 << 20, '['), "", "F"); });
@@ -119,15 +117,38 @@ TEST(BpeFile, ConfigGivesSpecialTokens) {
   EXPECT_FALSE(table(R"({"bos_token": "<s>"})").add_bos);
   EXPECT_EQ(table(R"({"bos_token": "<s>"})").bos, 256);
   EXPECT_TRUE(table(R"({"bos_token": "<s>", "add_bos_token": true})").add_bos);
-  EXPECT_EQ(table(R"({"chat_template": "t"})").chat_template, "t");
-  EXPECT_EQ(table(R"({"chat_template": [{"name": "default", "template": "u"}]})").chat_template,
-            "u");
+  EXPECT_EQ(table(R"({"chat_template": "t"})").chat.standard, "t");
+  const ChatTemplates chat = table(R"({"chat_template": [{"name": "default", "template": "u"},
+                                       {"name": "rag", "template": "v"}, {"name": 3}, 4]})")
+                                 .chat;
+  EXPECT_EQ(chat.standard, "u");
+  ASSERT_EQ(chat.named.size(), 1U);
+  EXPECT_EQ(chat.named[0], (std::pair<std::string, std::string>{"rag", "v"}));
   root["post_processor"] = json::parse(
       R"({"type":"Sequence","processors":[{"type":"ByteLevel"},{"type":"TemplateProcessing",
           "single":[{"SpecialToken":{"id":"<s>","type_id":0}},{"Sequence":{"id":"A"}}]}]})");
   EXPECT_TRUE(table("").add_bos);
   EXPECT_EQ(table("").bos, 256);
   EXPECT_FALSE(table(R"({"add_bos_token": false})").add_bos);
+}
+
+TEST(BpeFile, WhatStandsBeforeATextIsTold) {
+  json root = bpe_json({});
+  root["added_tokens"] = {added("<s>", 256), added("<m>", 257)};
+  using Ids = std::vector<std::int32_t>;
+  const auto prefix = [&](const char* config) { return parse(root, config)->prefix_tokens(); };
+  EXPECT_EQ(prefix(R"({"bos_token": "<s>"})"), Ids{});
+  EXPECT_EQ(prefix(R"({"bos_token": "<s>", "add_bos_token": true})"), Ids{256});
+  root["post_processor"] = json::parse(
+      R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+          {"SpecialToken": {"id": "<m>", "type_id": 0}}, {"Sequence": {"id": "A"}},
+          {"SpecialToken": {"id": "<s>", "type_id": 0}}]})");
+  EXPECT_EQ(prefix(""), (Ids{256, 257}));
+  EXPECT_EQ(prefix(R"({"bos_token": "<s>", "add_bos_token": false})"), Ids{257});
+  EXPECT_EQ(ids_of(*parse(root), "a"), Ids{'a'});  // encode() adds none of them
+  TokenTable table = parse(root)->table();
+  table.add_bos = true;
+  EXPECT_EQ(make_tokenizer(table, "m.gguf")->prefix_tokens(), Ids{256});
 }
 
 TEST(BpeFile, DirectoriesOpenAndAreSavedUnchanged) {

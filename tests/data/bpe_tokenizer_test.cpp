@@ -74,6 +74,27 @@ TEST(BpeTokenizer, ShortAndLongPiecesFollowTheRule) {
   }
 }
 
+// As Hugging Face's library: a byte without a token is left out and its neighbours may join.
+TEST(BpeTokenizer, BytesThatTheVocabularyLacksAreDropped) {
+  json root = bpe_json({"t h", "th e"});  // 256 "th", 257 "the"
+  root["model"]["vocab"].erase("x");
+  root["added_tokens"] = {added("<unk>", 300)};
+  const auto bpe = parse(root);
+  for (int round = 1; round <= 2; ++round) {  // the second time from the cache, where it is used
+    EXPECT_EQ(ids_of(*bpe, "the x txhe"), (Ids{257, ' ', ' ', 257}));
+    EXPECT_EQ(bpe->dropped_bytes(), 2 * round);
+  }
+  EXPECT_EQ(ids_of(*bpe, "x"), Ids{});
+  EXPECT_EQ(ids_of(*bpe, std::string(100, 'x') + "the"), Ids{257});
+  EXPECT_EQ(bpe->dropped_bytes(), 105);
+  root["model"]["unk_token"] = "<unk>";
+  EXPECT_EQ(ids_of(*parse(root), "txxhe"), (Ids{'t', 300, 300, 'h', 'e'}));
+  root["model"]["fuse_unk"] = true;
+  const auto fused = parse(root);
+  EXPECT_EQ(ids_of(*fused, "txxhe"), (Ids{'t', 300, 'h', 'e'}));
+  EXPECT_EQ(fused->dropped_bytes(), 0);
+}
+
 TEST(BpeTokenizer, AMegabyteOfOneLetterIsNotQuadratic) {
   const auto bpe = parse(bpe_json({"a a", "aa aa", "aaaa aaaa"}));
   const auto start = std::chrono::steady_clock::now();
@@ -85,7 +106,7 @@ TEST(BpeTokenizer, AMegabyteOfOneLetterIsNotQuadratic) {
 
 TEST(BpeTokenizer, AnyBytesRoundTrip) {
   for (const std::string& name : pre_tokenizer_names()) {
-    if (name == "qwen2") continue;  // normalizes
+    if (normalizer_json(name) != "null") continue;
     const auto bpe = parse(bpe_json({"t h", "\xc3\xa4 \xc2\xb8", "\xc4\x80 \xc3\xbf"}, name));
     for (std::uint64_t round = 0; round < 200; ++round) {
       std::string text;
@@ -152,6 +173,7 @@ TEST(BpeTokenizer, NormalizedTokensAreFoundInNormalizedText) {
 
 TEST(BpeTokenizer, TextMayBeCutWhereSafeCutSays) {
   for (const std::string& name : pre_tokenizer_names()) {
+    if (pre_tokenizer_boundary(name).empty()) continue;
     for (const bool tokens : {false, true}) {
       const json root = bpe_json({"t h", "th e", "\xc4\xa0 the", "1 2", "e n", ". ."}, name);
       const auto bpe = parse(tokens ? with_added(root) : root);
@@ -175,6 +197,7 @@ TEST(BpeTokenizer, TextMayBeCutWhereSafeCutSays) {
 
 TEST(BpeTokenizer, CutsAreNearTheEndOfOrdinaryText) {
   for (const std::string& name : pre_tokenizer_names()) {
+    if (pre_tokenizer_boundary(name).empty()) continue;
     const auto bpe = parse(with_added(bpe_json({}, name)));
     std::string text;
     while (text.size() < 5000) text += "Ordinary text, of words and 42 numbers.\n";

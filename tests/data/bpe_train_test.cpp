@@ -47,6 +47,7 @@ TEST(BpeTrain, PiecesOrderAndThreadsDoNotMatter) {
   std::string text;
   for (std::uint64_t i = 0; i < 100; ++i) text += odd_text(i, 40);
   for (const std::string& name : pre_tokenizer_names()) {
+    if (pre_tokenizer_boundary(name).empty()) continue;
     BpeTrainOptions options = options_of(400, name);
     const std::string expected = train(options, {text});
     BpeTrainer trainer(options);

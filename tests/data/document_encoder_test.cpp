@@ -31,8 +31,8 @@ class WordTokenizer : public Tokenizer {
   }
   std::int32_t end_of_text() const override { return 0; }
   const TokenTable& table() const override { return table_; }
-  void save(const std::string&) const override {}
-  void save_hugging_face(const std::string&) const override {}
+  std::vector<NamedText> files() const override { return {}; }
+  std::vector<NamedText> hugging_face_files() const override { return {}; }
 
  private:
   TokenTable table_;

@@ -153,6 +153,38 @@ TEST_F(PrepareFormatsTest, OtherFieldsAndEmptyDocuments) {
   EXPECT_EQ(text_of("train"), "xy");
 }
 
+TEST_F(PrepareFormatsTest, EmptyFilesAreLeftOutLikeEmptyLines) {
+  write_file(dir / "a.jsonl", "\n{\"text\": \"\"}\n");
+  expect_error(ExitCode::kData, {"a.jsonl: no document in it"},
+               [&] { prepare(options({"a.jsonl"})); });
+  write_file(dir / "b.txt", "");
+  write_file(dir / "c.txt.gz", gzip(""));
+  expect_error(ExitCode::kData, {": empty; there is no text"}, [&] {
+    prepare(options({"b.txt", "c.txt.gz"}));
+  });
+  write_file(dir / "d.txt", "text");
+  auto wanted = options({"a.jsonl", "b.txt", "c.txt.gz", "d.txt"});
+  const PrepareResult result = prepare(wanted);
+  EXPECT_EQ(result.documents, 1);
+  EXPECT_EQ(result.empty_documents, 3);
+}
+
+TEST_F(PrepareFormatsTest, EncodingsAndHalvesOfCharacters) {
+  write_file(dir / "a.jsonl", "{\"text\": \"\\ud83d.\", \"score\": NaN}\n{\"text\": \"b\"}\n");
+  auto wanted = options({"a.jsonl"});
+  wanted.val_fraction = 0.0;
+  EXPECT_EQ(prepare(wanted).replaced, 1);
+  EXPECT_EQ(text_of("train"), "\xef\xbf\xbd.b");
+  write_file(dir / "latin.txt",
+             "Gr\xfc\xdf"
+             "e");
+  wanted = options({"latin.txt"}, "bytes");
+  EXPECT_EQ(prepare(wanted).bytes, 5);  // bytes are bytes
+  wanted.tokenizer = "bpe:260";
+  wanted.overwrite = true;
+  expect_error(ExitCode::kData, {"latin.txt: not UTF-8", "iconv"}, [&] { prepare(wanted); });
+}
+
 TEST_F(PrepareFormatsTest, BadInputsAreNamedAndLeaveNothing) {
   const auto expect_bad = [&](const std::string& name, const std::string& bytes,
                               const Names& parts) {
@@ -166,12 +198,9 @@ TEST_F(PrepareFormatsTest, BadInputsAreNamedAndLeaveNothing) {
     }
   };
   expect_bad("a.jsonl", lines(5000) + "{\"txt\": 1}\n" + lines(5000), {dir / "a.jsonl:5001: no"});
-  expect_bad("b.jsonl", "{\"text\": \"caf\xe9\"}\n", {"b.jsonl:1: not UTF-8"});
-  expect_bad("c.jsonl", "\n \n", {"c.jsonl: no document in it"});
-  expect_bad("d.jsonl", "{\"text\": \"\"}\n", {"d.jsonl: no document in it"});
+  expect_bad("b.jsonl", "{\"text\": \"caf\xe9\"}\n", {"b.jsonl: not UTF-8 but Latin-1"});
   const std::string packed = gzip(lines(20'000));
   expect_bad("e.jsonl.gz", packed.substr(0, packed.size() / 2), {"e.jsonl.gz: truncated"});
-  expect_bad("f.txt.gz", gzip(""), {"f.txt.gz: empty"});
   expect_bad("g.txt.zst", "plain", {"g.txt.zst: damaged zstd data"});
 }
 

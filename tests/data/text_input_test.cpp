@@ -112,9 +112,6 @@ TEST_F(TextInputTest, WhatIsNoTextIsNamed) {
                [&] { find_inputs({dir / "none.txt"}); });
   expect_error(ExitCode::kData, {dir.path(), "is a directory", "text file"},
                [&] { find_inputs({dir.path()}); });
-  write_file(dir / "empty.txt", "");
-  expect_error(ExitCode::kData, {dir / "empty.txt", "empty"},
-               [&] { find_inputs({dir / "empty.txt"}); });
   for (const char* name : {"a.json", "a.parquet", "a.json.gz", "a.tar.zst"}) {
     write_file(dir / name, "{}");
     expect_error(ExitCode::kUsage, {dir / name, "files are not read", ".jsonl", "'-'"},
@@ -170,9 +167,34 @@ TEST_F(TextInputTest, CompressedTextsAreMeasured) {
   EXPECT_GT(told, 0);
   EXPECT_EQ(tail_begin(input, 0.5), 5);
   EXPECT_EQ(document_hash(input), document_hash("hello world", 11));
+}
+
+TEST_F(TextInputTest, EmptyOnesAreLeftOutUnlessAllAre) {
+  write_file(dir / "empty.txt", "");
   write_file(dir / "b.txt.gz", gzip(""));
-  TextInput empty = std::move(find_inputs({dir / "b.txt.gz"}).front());
-  expect_error(ExitCode::kData, {"b.txt.gz: empty"}, [&] { measure(empty, [](auto) {}); });
+  write_file(dir / "text.txt", "text");
+  auto inputs = find_inputs({dir / "empty.txt", dir / "b.txt.gz", dir / "text.txt"});
+  measure(inputs[1], [](auto) {});
+  EXPECT_EQ(drop_empty(inputs), 2);
+  EXPECT_EQ(inputs.front().name, dir / "text.txt");
+  auto none = find_inputs({dir / "empty.txt", dir / "empty.txt"});
+  expect_error(ExitCode::kData, {dir / "empty.txt: empty"}, [&] { drop_empty(none); });
+}
+
+TEST_F(TextInputTest, OtherEncodingsAreNamedWithTheCommandThatConverts) {
+  write_file(dir / "a b.txt", "\xff\xfeh\0i\0");
+  expect_error(ExitCode::kData,
+               {"not UTF-8 but UTF-16", "`iconv -f UTF-16 -t UTF-8 '" + (dir / "a b.txt") + "' > '",
+                "a b.utf8.txt'`", "--tokenizer byte"},
+               [&] { require_utf8(find_inputs({dir / "a b.txt"}).front()); });
+  write_file(dir / "c.jsonl.gz", gzip("{\"text\": \"Gr\xfc\xdf"
+                                      "e\"}"));
+  expect_error(ExitCode::kData, {"Latin-1", "`iconv -f WINDOWS-1252 -t UTF-8`"},
+               [&] { require_utf8(find_inputs({dir / "c.jsonl.gz"}).front()); });
+  write_file(dir / "d.txt",
+             "Gr\xc3\xbc\xc3\x9f"
+             "e");
+  require_utf8(find_inputs({dir / "d.txt"}).front());
 }
 
 TEST_F(TextInputTest, TheTailInAFileIsThatInMemory) {

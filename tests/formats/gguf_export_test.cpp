@@ -228,14 +228,19 @@ TEST_F(GgufExportTest, Vocabulary) {
   EXPECT_EQ(value<std::uint32_t>(reader, "tokenizer.ggml.bos_token_id"), 260u);
   EXPECT_TRUE(value<bool>(reader, "tokenizer.ggml.add_bos_token"));
   EXPECT_EQ(value<std::string>(reader, "tokenizer.chat_template"), "{{ messages }}");
+  EXPECT_EQ(value<std::string>(reader, "tokenizer.chat_template.tool_use"), "{{ tools }}");
+  EXPECT_EQ(value<std::vector<std::string>>(reader, "tokenizer.chat_templates"),
+            std::vector<std::string>{"tool_use"});
 }
 
 TEST_F(GgufExportTest, PreTokenizersHaveLlamaCppsNames) {
   for (const auto& [ours, theirs] :
        {std::pair("gpt2", "gpt-2"), std::pair("qwen2", "qwen2"), std::pair("llama3", "llama-bpe"),
-        std::pair("deepseek", "deepseek-v3")}) {
+        std::pair("deepseek", "deepseek-v3"), std::pair("smollm", "smollm"),
+        std::pair("bloom", "bloom")}) {
     TokenTable table = small_table();
     table.pre_tokenizer = ours;
+    table.ignore_merges = table.pre_tokenizer == "llama3";
     const std::string path = scratch_ / ours;
     export_small(path, small_config("llama"), GgufType::kF32, TableTokenizer(table));
     EXPECT_EQ(value<std::string>(GgufReader(path), "tokenizer.ggml.pre"), theirs);
@@ -303,6 +308,8 @@ TEST_F(GgufExportTest, WhatIsRefused) {
   const TableTokenizer odd(unknown);
   model.tokenizer = &odd;
   expect_error(run, ExitCode::kUsage, "--tokenizer-pre: ");
+  expect_error([] { check_pre_tokenizer("smollmm"); }, ExitCode::kUsage,
+               "--tokenizer-pre smollmm: ");
   model.tokenizer_pre = "smaug-bpe";
   run();
   EXPECT_EQ(value<std::string>(GgufReader(path_), "tokenizer.ggml.pre"), "smaug-bpe");

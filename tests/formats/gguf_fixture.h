@@ -29,8 +29,8 @@ class TableTokenizer final : public Tokenizer {
   std::size_t safe_cut(std::string_view) const override { return 0; }
   std::int32_t end_of_text() const override { return table_.eos; }
   const TokenTable& table() const override { return table_; }
-  void save(const std::string&) const override {}
-  void save_hugging_face(const std::string&) const override {}
+  std::vector<NamedText> files() const override { return {}; }
+  std::vector<NamedText> hugging_face_files() const override { return {}; }
 
  private:
   TokenTable table_;
@@ -49,7 +49,8 @@ inline TokenTable small_table() {
   table.eos = 260;
   table.bos = 260;
   table.add_bos = true;
-  table.chat_template = "{{ messages }}";
+  table.chat.add("default", "{{ messages }}");
+  table.chat.add("tool_use", "{{ tools }}");
   return table;
 }
 

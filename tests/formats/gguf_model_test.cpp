@@ -165,7 +165,9 @@ TEST_F(GgufModelTest, Tokenizers) {
   model.tokenizer->encode("abcab", ids);
   EXPECT_EQ(ids, (std::vector<std::int32_t>{257, 256}));
   EXPECT_EQ(model.tokenizer->end_of_text(), 260);
-  EXPECT_EQ(model.tokenizer->table().chat_template, "{{ messages }}");
+  EXPECT_EQ(model.tokenizer->table().chat.standard, "{{ messages }}");
+  ASSERT_EQ(model.tokenizer->table().chat.named.size(), 1U);
+  EXPECT_EQ(model.tokenizer->table().chat.named[0].first, "tool_use");
 
   const auto expect_none = [&](const Parts& changed, const std::string& why) {
     changed.write(path_);
@@ -175,10 +177,10 @@ TEST_F(GgufModelTest, Tokenizers) {
     EXPECT_EQ(opened.tokenizer_error.empty(), why.empty());
   };
   Parts changed = file;
-  changed.set("tokenizer.ggml.pre", std::string("jais"));
-  expect_none(changed, "key tokenizer.ggml.pre = 'jais' is not known");
-  changed.remove("tokenizer.ggml.pre");
-  expect_none(changed, "key tokenizer.ggml.pre = '' is not known");
+  changed.set("tokenizer.ggml.pre", std::string("gemma4"));
+  expect_none(changed, "key tokenizer.ggml.pre = 'gemma4' is not known");
+  changed.set("tokenizer.ggml.pre", std::string("smol"));
+  expect_none(changed, "did you mean 'smollm'?");
   changed = file;
   changed.set("tokenizer.ggml.model", std::string("llama"));
   expect_none(changed, "key tokenizer.ggml.model = 'llama' is not supported");
