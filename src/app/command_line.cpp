@@ -67,11 +67,14 @@ std::vector<std::string> flags_of(const CLI::App& parser) {
   fail(ExitCode::kUsage, "unknown flag {} of lockstep {}{}", flag, parser.get_name(), hint);
 }
 
+// A "--" of the user is among them; what follows it is no flag.
 void reject_extras(const CLI::App& parser, const ConfigRegistry* registry) {
-  const std::vector<std::string> extras = parser.remaining();
-  for (const std::string& argument : extras) {
-    if (argument.size() > 1 && argument[0] == '-') reject_flag(parser, registry, argument);
+  std::vector<std::string> extras = parser.remaining();
+  const auto mark = std::find(extras.begin(), extras.end(), "--");
+  for (auto argument = extras.begin(); argument != mark; ++argument) {
+    if (argument->size() > 1 && argument->front() == '-') reject_flag(parser, registry, *argument);
   }
+  if (mark != extras.end()) extras.erase(mark);
   if (!extras.empty()) {
     fail(ExitCode::kUsage, "unexpected argument \"{}\"; see lockstep {} --help", extras.front(),
          parser.get_name());

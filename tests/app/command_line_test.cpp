@@ -20,6 +20,7 @@ struct Program {
   Options options;
   ConfigRegistry registry{options};
   std::string config, text;
+  std::vector<std::string> files;
   bool json = false;
   std::vector<Command> commands;
 
@@ -30,6 +31,7 @@ struct Program {
     CLI::App* show = app.add_subcommand("show", "shows");
     show->add_option("--text", text, "text");
     show->add_flag("--json", json, "as JSON");
+    show->add_option("FILE", files, "files");
     commands = {{.parser = train, .run = {}, .registry = &registry}, {.parser = show, .run = {}}};
   }
   const Command* parse(std::vector<const char*> arguments) {
@@ -66,6 +68,17 @@ TEST(CommandLine, ListsAreCommaSeparatedOrRepeated) {
   EXPECT_EQ(program.options.data.train, (std::vector<std::string>{"a", "b", "c"}));
   EXPECT_EQ(program.options.data.val, (std::vector<std::string>{"[x]"}));
   EXPECT_EQ(program.config, "x.toml");
+}
+
+TEST(CommandLine, BehindTwoDashesNothingIsAFlag) {
+  Program program;
+  program.parse({"show", "--json", "--", "-x.txt", "--text", "-"});
+  EXPECT_TRUE(program.json);
+  EXPECT_EQ(program.files, (std::vector<std::string>{"-x.txt", "--text", "-"}));
+  EXPECT_NE(refusal({"train", "x.toml", "--", "-y"}).message.find("unexpected argument \"-y\""),
+            std::string::npos);
+  EXPECT_NE(refusal({"train", "--lr", "x.toml", "--"}).message.find("unknown flag --lr"),
+            std::string::npos);
 }
 
 TEST(CommandLine, TheLastOfARepeatedKeyCounts) {
