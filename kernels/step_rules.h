@@ -25,11 +25,12 @@ struct StepVerdict {
 
 LOCKSTEP_HOST_DEVICE inline bool is_finite(double x) { return x - x == 0.0; }
 
-// Share of the way from the end of warm-up to the schedule's end, in [0, 1].
+// Share of the way from the end of warm-up to the schedule's end, in [0, 1]. A decay of one update
+// has no way to go: that update trains at the peak and not at the end's rate, which may be 0.
 LOCKSTEP_HOST_DEVICE inline double schedule_progress(std::int64_t update, std::int64_t begin,
                                                      std::int64_t end) {
   if (update <= begin) return 0.0;
-  if (update >= end) return 1.0;
+  if (update >= end) return update == end && end - begin == 1 ? 0.0 : 1.0;
   return static_cast<double>(update - begin) / static_cast<double>(end - begin);
 }
 

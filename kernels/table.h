@@ -289,6 +289,8 @@ struct KernelTable {
   // Per-device state of the backend (library handles, chosen gemm algorithms).
   std::unique_ptr<KernelContext> (&create_context)();
   std::size_t (&scratch_bytes)(const ScratchQuery&);
+  // Device memory that a context takes for itself, at most.
+  std::size_t (&workspace_bytes)();
   // The gemm algorithms in use as one line of text, and adopting a saved choice. adopt returns
   // false when this machine cannot use it.
   std::string (&gemm_plan)(const KernelContext&);

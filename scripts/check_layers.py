@@ -20,7 +20,7 @@ MAY_INCLUDE = {
     "io": ["core", "files"],
     "nn": ["core", "device", "kernels/table.h", "ops"],
     "eval": ["core", "device", "kernels/table.h", "ops", "nn", "data", "comm/agree.h",
-             "comm/communicator.h"],
+             "comm/communicator.h", "comm/ordered_sum.h"],
     "formats": ["core", "files", "nn", "data", "compress/quantize.h"],
     "trainer": ["core", "files", "device", "kernels/table.h", "kernels/step_rules.h", "ops", "nn",
                 "data", "comm", "eval", "io"],

@@ -38,6 +38,8 @@ std::size_t scratch_bytes(const ScratchQuery& query) {
   return norm_scratch_bytes(query.rows, query.channels);
 }
 
+std::size_t workspace_bytes() { return 0; }
+
 // The library's version and the kernels it picked for this processor decide the sums' rounding.
 std::string gemm_plan(const KernelContext& /*context*/) {
   return std::string("cpu tiles-1 ") + openblas_get_config() + " " + openblas_get_corename();
@@ -56,6 +58,7 @@ const KernelTable& cpu_kernels() {
   static const KernelTable table{.name = "cpu",
                                  .create_context = cpu::create_context,
                                  .scratch_bytes = cpu::scratch_bytes,
+                                 .workspace_bytes = cpu::workspace_bytes,
                                  .gemm_plan = cpu::gemm_plan,
                                  .adopt_gemm_plan = cpu::adopt_gemm_plan,
                                  .gemm = cpu::gemm,

@@ -35,6 +35,8 @@ std::size_t scratch_bytes(const ScratchQuery& query) {
                    grad_norm_scratch_bytes(query.parameters)});
 }
 
+std::size_t workspace_bytes() { return GemmPlanner::kWorkspaceBytes + GemmPlanner::kSpillBytes; }
+
 std::string gemm_plan(const KernelContext& context) {
   return static_cast<const Context&>(context).gemm.text();
 }
@@ -52,6 +54,7 @@ const KernelTable* cuda_kernels() {
   static const KernelTable table{.name = "cuda",
                                  .create_context = cuda::create_context,
                                  .scratch_bytes = cuda::scratch_bytes,
+                                 .workspace_bytes = cuda::workspace_bytes,
                                  .gemm_plan = cuda::gemm_plan,
                                  .adopt_gemm_plan = cuda::adopt_gemm_plan,
                                  .gemm = cuda::gemm,

@@ -4,6 +4,17 @@
 #include "nn/model_family.h"
 
 namespace lockstep {
+namespace {
+
+constexpr double kMostInt32 = 2147483647;
+
+ValueRule positive_to(double high) {
+  ValueRule rule = within(0, high);
+  rule.low_open = true;
+  return rule;
+}
+
+}  // namespace
 
 ConfigRegistry::ConfigRegistry(Options& options) : options_(options) {
   register_run();
@@ -38,26 +49,27 @@ void ConfigRegistry::register_model() {
       one_of(std::move(architectures)));
   add("model.preset", &model.preset, "published shape that fills every size left at 0",
       one_of(std::move(presets)));
-  add("model.layers", &model.layers, "transformer blocks; 0: the preset's, else 4", at_least(0));
-  add("model.heads", &model.heads, "query heads; 0: the preset's, else 4", at_least(0));
+  add("model.layers", &model.layers, "transformer blocks; 0: the preset's, else 4",
+      within(0, 16384));
+  add("model.heads", &model.heads, "query heads; 0: the preset's, else 4", within(0, 65536));
   add("model.kv_heads", &model.kv_heads, "key/value heads; 0: the preset's, else as heads",
-      at_least(0));
-  add("model.head_dim", &model.head_dim, "width of a head; 0: hidden / heads", at_least(0));
+      within(0, 65536));
+  add("model.head_dim", &model.head_dim, "width of a head; 0: hidden / heads", within(0, 1024));
   add("model.hidden", &model.hidden, "width of the residual stream; 0: the preset's, else 128",
-      at_least(0));
+      within(0, 1048576));
   add("model.ffn", &model.ffn,
       "width of the MLP; 0: the preset's, else 4 x hidden, gated ones 8/3 x hidden up to a "
       "multiple "
       "of 64",
-      at_least(0));
+      within(0, 16777216));
   add("model.vocab", &model.vocab, "vocabulary entries; 0: the preset's, else the tokenizer's",
-      at_least(0));
+      within(0, 268435456));
   add("model.seq_len", &model.seq_len, "context length in tokens; 0: the preset's, else 64",
-      at_least(0));
+      within(0, 16777216));
   add("model.norm_eps", &model.norm_eps, "epsilon of the norms; 0: the architecture's",
-      at_least(0));
+      as_fp32(at_least(0)));
   add("model.rope_theta", &model.rope_theta, "base of the rotary angles; 0: the architecture's",
-      at_least(0));
+      as_fp32(at_least(0)));
   add("model.rope_scaling", &model.rope_scaling,
       "stretches rotary positions: linear:FACTOR or llama3:FACTOR,LOW,HIGH,ORIGINAL");
   add("model.attention_bias", &model.attention_bias,
@@ -67,7 +79,8 @@ void ConfigRegistry::register_model() {
   add("model.tie_embeddings", &model.tie_embeddings,
       "the output head shares the token embedding; \"\": the preset's or architecture's choice",
       tri_state);
-  add("model.init_std", &model.init_std, "standard deviation of initial weights", above(0));
+  add("model.init_std", &model.init_std, "standard deviation of initial weights",
+      as_fp32(above(0)));
   add("model.init_from", &model.init_from,
       "model whose weights and shapes a new run starts from: Hugging Face directory, run, "
       "checkpoint, export or GGUF file");
@@ -99,22 +112,22 @@ void ConfigRegistry::register_data_and_train() {
   add("train.epochs", &train.epochs, "length in passes over the data; exclusive with steps",
       at_least(0));
   add("train.micro_batch_size", &train.micro_batch_size, "sequences per rank and forward pass",
-      at_least(1));
+      within(1, 16777216));
   add("train.global_batch_size", &train.global_batch_size,
-      "sequences per step over all ranks; 0: micro_batch_size x ranks", at_least(0));
+      "sequences per step over all ranks; 0: micro_batch_size x ranks", within(0, kMostInt32));
   add("train.overfit_batch", &train.overfit_batch, "train on the first step's batch only");
   add("train.max_skips", &train.max_skips, "end the run after this many non-finite steps in a row",
-      at_least(1));
+      within(1, kMostInt32));
   add("train.time_limit_minutes", &train.time_limit_minutes,
       "save and stop in time, in minutes from process start; auto: Slurm's limit; empty: never",
-      word_or_number({"", "auto"}, above(0)));
+      word_or_number({"", "auto"}, positive_to(1e9)));
 }
 
 void ConfigRegistry::register_optimizer() {
   OptimizerOptions& optimizer = options_.optimizer;
   add("optimizer.name", choice(&optimizer.name, {OptimizerName::kAdamW}), "update rule",
       one_of({"adamw"}));
-  add("optimizer.lr", &optimizer.lr, "peak learning rate", at_least(0));
+  add("optimizer.lr", &optimizer.lr, "peak learning rate", as_fp32(at_least(0)));
   using Schedule = StepRules::Schedule;
   add("optimizer.schedule",
       choice(&optimizer.schedule,
@@ -123,14 +136,14 @@ void ConfigRegistry::register_optimizer() {
   add("optimizer.warmup_steps", &optimizer.warmup_steps, "updates of linear warm-up", at_least(0));
   add("optimizer.decay_steps", &optimizer.decay_steps, "updates of wsd's final decay", at_least(0));
   add("optimizer.final_lr_fraction", &optimizer.final_lr_fraction,
-      "learning rate at the end, as a fraction of the peak", within(0, 1));
-  add("optimizer.beta1", &optimizer.beta1, "decay of the first moment", within(0, 1));
-  add("optimizer.beta2", &optimizer.beta2, "decay of the second moment", within(0, 1));
-  add("optimizer.eps", &optimizer.eps, "added to the root of the second moment", above(0));
+      "learning rate at the end, as a fraction of the peak", as_fp32(within(0, 1)));
+  add("optimizer.beta1", &optimizer.beta1, "decay of the first moment", as_fp32(below(0, 1)));
+  add("optimizer.beta2", &optimizer.beta2, "decay of the second moment", as_fp32(below(0, 1)));
+  add("optimizer.eps", &optimizer.eps, "added to the root of the second moment", as_fp32(above(0)));
   add("optimizer.weight_decay", &optimizer.weight_decay, "decoupled decay, on matrices only",
-      at_least(0));
+      as_fp32(at_least(0)));
   add("optimizer.clip_grad", &optimizer.clip_grad, "largest global gradient norm; 0: no clipping",
-      at_least(0));
+      as_fp32(at_least(0)));
 }
 
 void ConfigRegistry::register_precision_and_comm() {
@@ -138,13 +151,13 @@ void ConfigRegistry::register_precision_and_comm() {
   add("precision.dtype", choice(&precision.dtype, {DType::kF32, DType::kBF16, DType::kF16}),
       "storage type of weights copies and activations", one_of({"fp32", "bf16", "fp16"}));
   add("precision.loss_scale", &precision.loss_scale, "loss scale of fp16",
-      word_or_number({"dynamic"}, above(0)));
+      word_or_number({"dynamic"}, as_fp32(above(0))));
   add("precision.initial_loss_scale", &precision.initial_loss_scale, "where dynamic scaling starts",
-      above(0));
+      as_fp32(above(0)));
   add("precision.growth_interval", &precision.growth_interval,
-      "finite steps in a row after which the scale doubles", at_least(1));
+      "finite steps in a row after which the scale doubles", within(1, kMostInt32));
   add("precision.min_loss_scale", &precision.min_loss_scale, "floor of the dynamic scale",
-      above(0));
+      as_fp32(above(0)));
 
   CommOptions& comm = options_.comm;
   add("comm.backend",
@@ -152,10 +165,11 @@ void ConfigRegistry::register_precision_and_comm() {
              {CommBackend::kAuto, CommBackend::kSelf, CommBackend::kMpi, CommBackend::kNccl}),
       "transport of gradients; auto: self, nccl on GPUs, else mpi",
       one_of({"auto", "self", "mpi", "nccl"}));
-  add("comm.bucket_mib", &comm.bucket_mib, "size of a gradient bucket in MiB", above(0));
+  add("comm.bucket_mib", &comm.bucket_mib, "size of a gradient bucket in MiB",
+      positive_to(1048576));
   add("comm.overlap", &comm.overlap, "reduce buckets while backward still runs");
   add("comm.timeout_seconds", &comm.timeout_seconds,
-      "seconds without progress after which a collective counts as hung", above(0));
+      "seconds without progress after which a collective counts as hung", positive_to(1e9));
   add("comm.share_gpu", &comm.share_gpu, "let several ranks use one GPU");
 }
 
@@ -165,16 +179,25 @@ void ConfigRegistry::register_rest() {
 
   CheckpointOptions& checkpoint = options_.checkpoint;
   add("checkpoint.interval", &checkpoint.interval,
-      "steps between checkpoints; 0: only at the end and on a stop", at_least(0));
+      "steps between checkpoints; 0: not by steps; the last step and a stop always save",
+      at_least(0));
+  add("checkpoint.interval_minutes", &checkpoint.interval_minutes,
+      "minutes between checkpoints; auto: 30 if interval is 0, else 0; 0: not by time",
+      word_or_number({"auto"}, within(0, 1e9)));
   add("checkpoint.keep_last", &checkpoint.keep_last, "newest checkpoints to keep; 0: all",
       at_least(0));
   add("checkpoint.keep_every", &checkpoint.keep_every, "also keep steps that this divides; 0: none",
       at_least(0));
+  add("checkpoint.keep_best", &checkpoint.keep_best,
+      "save whenever validation is better than ever before, and keep that checkpoint");
+  add("checkpoint.async", &checkpoint.async,
+      "save while training goes on; only false: saving is synchronous");
   add("checkpoint.resume", &checkpoint.resume,
       "auto: the newest valid checkpoint of run.dir; none: start anew; or a path to start from");
 
   add("eval.interval", &options_.eval.interval, "steps between validations; 0: never", at_least(0));
-  add("eval.batches", &options_.eval.batches, "global batches per validation; 0: all", at_least(0));
+  add("eval.batches", &options_.eval.batches, "global batches per validation; 0: all",
+      within(0, kMostInt32));
   add("log.interval", &options_.log.interval, "steps between step lines; 0: never", at_least(0));
 }
 

@@ -93,17 +93,53 @@ bool valid_utf8(const std::string& text) {
   return true;
 }
 
+bool in_fp64_range(const ValueRule& rule, double value) {
+  return std::isfinite(value) && (rule.high_open ? value < rule.high : value <= rule.high) &&
+         (rule.low_open ? value > rule.low : value >= rule.low);
+}
+
 bool in_range(const ValueRule& rule, double value) {
-  if (!std::isfinite(value)) return false;
-  return value <= rule.high && (rule.low_open ? value > rule.low : value >= rule.low);
+  if (rule.fp32) {
+    const double size = std::abs(value);
+    if (size > std::numeric_limits<float>::max()) return false;
+    if (size > 0.0 && size < std::numeric_limits<float>::min()) return false;
+    value = static_cast<float>(value);
+  }
+  return in_fp64_range(rule, value);
+}
+
+// The number that a value is or spells.
+bool is_number(const ConfigValue& value, double& number) {
+  if (const auto* integer = std::get_if<std::int64_t>(&value)) {
+    number = static_cast<double>(*integer);
+    return true;
+  }
+  if (const auto* real = std::get_if<double>(&value)) {
+    number = *real;
+    return true;
+  }
+  const auto* text = std::get_if<std::string>(&value);
+  return text != nullptr && parse_number(*text, number);
+}
+
+// 2147483647, not 2.147483647e+09.
+std::string plain(double bound) {
+  return bound == std::floor(bound) && std::abs(bound) < 1e15 ? fmt::format("{:.0f}", bound)
+                                                              : fmt::format("{}", bound);
 }
 
 std::string range_text(const ValueRule& rule) {
   const bool has_low = std::isfinite(rule.low);
-  if (has_low && std::isfinite(rule.high)) {
-    return fmt::format(" from {} to {}", rule.low, rule.high);
+  if (has_low && std::isfinite(rule.high) && !rule.low_open && !rule.high_open) {
+    return fmt::format(" from {} to {}", plain(rule.low), plain(rule.high));
   }
-  return has_low ? fmt::format(" {} {}", rule.low_open ? ">" : ">=", rule.low) : "";
+  std::string text;
+  if (has_low) text = fmt::format(" {} {}", rule.low_open ? ">" : ">=", plain(rule.low));
+  if (std::isfinite(rule.high)) {
+    text += fmt::format("{} {} {}", text.empty() ? "" : " and",
+                        rule.high_open ? "<" : "<=", plain(rule.high));
+  }
+  return text;
 }
 
 // Stores `value` into the target it was made for; false when type or rule says no.
@@ -197,6 +233,11 @@ std::string words_text(const ValueRule& rule) {
 ValueRule at_least(double low) { return {.low = low}; }
 ValueRule above(double low) { return {.low = low, .low_open = true}; }
 ValueRule within(double low, double high) { return {.low = low, .high = high}; }
+ValueRule below(double low, double high) { return {.low = low, .high = high, .high_open = true}; }
+ValueRule as_fp32(ValueRule rule) {
+  rule.fp32 = true;
+  return rule;
+}
 ValueRule one_of(std::vector<std::string> words) { return {.words = std::move(words)}; }
 ValueRule word_or_number(std::vector<std::string> words, ValueRule number) {
   number.words = std::move(words);
@@ -274,6 +315,11 @@ std::optional<std::string> assign(const ConfigKey& key, const ConfigValue& value
   if (text != nullptr && !key.rule.words.empty()) {
     const std::string near = nearest(*text, key.rule.words);
     if (!near.empty()) hint = fmt::format("; did you mean {}?", near);
+  }
+  if (double number = 0.0;
+      key.rule.fp32 && is_number(value, number) && in_fp64_range(key.rule, number)) {
+    hint = fmt::format("; it is used as fp32, whose numbers are 0 and {:.2g} to {:.2g}",
+                       std::numeric_limits<float>::min(), std::numeric_limits<float>::max());
   }
   return fmt::format("expected {}, got {}{}", expectation(key), describe(value), hint);
 }

@@ -18,13 +18,17 @@ struct ValueRule {
 
   double low = -kInfinity;
   double high = kInfinity;
-  bool low_open = false;             // low itself is not allowed
+  bool low_open = false;   // low itself is not allowed
+  bool high_open = false;  // high itself is not allowed
+  bool fp32 = false;       // used as fp32: 0 or a normal number there, in range when rounded
   std::vector<std::string> words{};  // text keys: the allowed words; empty allows any text
   bool or_number = false;            // text keys: a number within low..high is allowed too
 };
 ValueRule at_least(double low);
 ValueRule above(double low);
 ValueRule within(double low, double high);
+ValueRule below(double low, double high);  // low <= value < high
+ValueRule as_fp32(ValueRule rule);         // the range holds for the rounded value
 ValueRule one_of(std::vector<std::string> words);
 ValueRule word_or_number(std::vector<std::string> words, ValueRule number);
 

@@ -3,7 +3,7 @@
 
 #include "app/config.h"
 #include "formats/foreign_model.h"
-#include "trainer/checkpointer.h"
+#include "trainer/verified_checkpoint.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -67,16 +67,17 @@ std::int64_t ModelSource::judged_seq_len() const {
 
 std::unique_ptr<CheckpointReader> open_checkpoint(const std::string& path, const std::string& what,
                                                   World& world, Log& log) {
-  std::unique_ptr<CheckpointReader> reader;
   agree(world, [&] {
     if (!std::filesystem::exists(path)) {
       fail(ExitCode::kData, "{}{}: no such run or checkpoint", what, path);
     }
-    if (!is_checkpoint(path)) return;
-    reader = std::make_unique<CheckpointReader>(path);
-    reader->verify_files();
   });
-  if (reader == nullptr) reader = newest_valid_checkpoint(path + "/checkpoints", world, log);
+  if (world.all_agree(is_checkpoint(path))) {
+    VerifiedCheckpoint opened = open_verified(path, world);
+    if (opened.reader == nullptr) fail_together(opened.code, "{}", opened.cause);
+    return std::move(opened.reader);
+  }
+  auto reader = newest_valid_checkpoint(path + "/checkpoints", world, log);
   if (reader == nullptr) {
     fail_together(
         ExitCode::kData,

@@ -55,8 +55,8 @@ void print_table(const PlanArguments& arguments, const Options& options, const M
   fmt::print("{:<22}{:>16}   = {} x {} x {} (micro-batch x accumulation x ranks)\n", "global batch",
              options.train.global_batch_size, options.train.micro_batch_size, plan.accumulation,
              arguments.world);
-  fmt::print("{:<22}{:>12.1f} MiB\n", "checkpoint",
-             static_cast<double>(plan.checkpoint_bytes) / kMib);
+  fmt::print("{:<22}{:>12.1f} MiB, {}\n", "checkpoint",
+             static_cast<double>(plan.checkpoint_bytes) / kMib, saving_text(options.checkpoint));
   fmt::print("memory of one rank, {}:\n", name_of(options.precision.dtype));
   for (int group = 0; group < kMemoryGroups; ++group) {
     fmt::print("  {:<20}{:>12.1f} MiB\n", name_of(static_cast<MemoryGroup>(group)),
@@ -80,6 +80,7 @@ int run_plan(PlanArguments& arguments) {
   Log log(/*rank=*/0);
   open_init_from(options, *world, log);
   resolve(options.model, tokenizer_vocab(options.data));
+  resolve_checkpoint(options.checkpoint);
   if (options.train.global_batch_size == 0) {
     options.train.global_batch_size = options.train.micro_batch_size * arguments.world;
   }

@@ -4,8 +4,8 @@
 #include "app/config.h"
 #include "app/model_source.h"
 #include "core/shell_quote.h"
-#include "trainer/checkpointer.h"
 #include "trainer/run_files.h"
+#include "trainer/verified_checkpoint.h"
 
 #include <filesystem>
 

@@ -73,9 +73,16 @@ void set_up_steps(const Options& options, RunData& run) {
     fail(ExitCode::kConfig, "give exactly one of train.steps and train.epochs");
   }
   const double samples = train.epochs * static_cast<double>(run.train->samples());
-  run.steps = train.steps > 0 ? train.steps
-                              : static_cast<std::int64_t>(std::ceil(
-                                    samples / static_cast<double>(train.global_batch_size)));
+  const double sequences = static_cast<double>(train.global_batch_size);
+  const double steps =
+      train.steps > 0 ? static_cast<double>(train.steps) : std::ceil(samples / sequences);
+  constexpr double kMostTokens = 9.0e18;  // counted in 63 bits
+  if (steps * sequences * static_cast<double>(options.model.seq_len) > kMostTokens) {
+    fail(ExitCode::kConfig,
+         "the run would see more than {:.0e} tokens; lower {} or train.global_batch_size",
+         kMostTokens, train.steps > 0 ? "train.steps" : "train.epochs");
+  }
+  run.steps = train.steps > 0 ? train.steps : static_cast<std::int64_t>(steps);
 }
 
 }  // namespace
@@ -115,6 +122,7 @@ RunData set_up_run(Options& options, int world) {
     find_shards({parse_pattern(pattern).path}, "train");
   }
   resolve(options.model, tokenizer_vocab(options.data));
+  resolve_checkpoint(options.checkpoint);
   RunData run;
   set_up_batch(options, world, run);
   const ModelConfig& model = options.model;
@@ -126,6 +134,30 @@ RunData set_up_run(Options& options, int world) {
   }
   set_up_steps(options, run);
   return run;
+}
+
+void resolve_checkpoint(CheckpointOptions& checkpoint) {
+  if (checkpoint.async) {
+    fail(ExitCode::kConfig,
+         "checkpoint.async = true: saving is synchronous in this version; leave it out or set it "
+         "to false");
+  }
+  if (checkpoint.interval_minutes != "auto") return;
+  checkpoint.interval_minutes = checkpoint.interval == 0 ? "30" : "0";
+}
+
+double save_interval_seconds(const CheckpointOptions& checkpoint) {
+  return std::stod(checkpoint.interval_minutes) * 60.0;
+}
+
+std::string saving_text(const CheckpointOptions& checkpoint) {
+  std::string when;
+  if (checkpoint.interval > 0) when += fmt::format("every {} steps, ", checkpoint.interval);
+  if (save_interval_seconds(checkpoint) > 0.0) {
+    when += fmt::format("every {} minutes, ", checkpoint.interval_minutes);
+  }
+  if (checkpoint.keep_best) when += "when validation is the best so far, ";
+  return when + "at the end and on a stop";
 }
 
 double process_age_seconds() {

@@ -31,6 +31,14 @@ struct RunData {
 // Resolves model, batch and steps in `options` and opens the data. Throws UserError.
 RunData set_up_run(Options& options, int world);
 
+// Replaces checkpoint.interval_minutes = auto by what it comes to. Throws UserError(kConfig) for
+// what this version cannot do.
+void resolve_checkpoint(CheckpointOptions& checkpoint);
+// checkpoint.interval_minutes, resolved, in seconds.
+double save_interval_seconds(const CheckpointOptions& checkpoint);
+// "every 30 minutes, at the end and on a stop".
+std::string saving_text(const CheckpointOptions& checkpoint);
+
 // Seconds this process has been running.
 double process_age_seconds();
 // train.time_limit_minutes as seconds from process start; 0: none. `auto` asks Slurm.

@@ -68,6 +68,7 @@ void print_setup(Session& session, const Options& options, const RunData& data,
       m.architecture, m.layers, m.heads, m.kv_heads, m.hidden, m.ffn, m.vocab, m.seq_len,
       parameter_count(m), name_of(options.precision.dtype));
   if (source != nullptr) log.info("first weights from {}", source->description);
+  log.info("checkpoints: {}", saving_text(options.checkpoint));
   const std::int64_t sequences = options.train.global_batch_size;
   log.info(
       "batch: global_batch_size {} = micro_batch_size {} x accumulation {} x world size {}; {} "
@@ -175,12 +176,22 @@ class TrainRun {
       }
     });
     print_setup(session_, options_, data_, source_.get());
+    warn_about_schedule();
     make_watchdog();
     make_trainer(checkpoints, resume);
     start(resume, changes);
     const ExitCode code = trainer_->run();
     finish(code);
     return static_cast<int>(code);
+  }
+
+  void warn_about_schedule() {
+    const OptimizerOptions& optimizer = options_.optimizer;
+    if (optimizer.final_lr_fraction > 0.0 || optimizer.schedule == StepRules::Schedule::kConstant)
+      return;
+    session_.log.info(
+        "warning: optimizer.final_lr_fraction = 0: the last update has learning rate 0 and trains "
+        "nothing");
   }
 
   void make_watchdog() {
@@ -197,28 +208,29 @@ class TrainRun {
 
   void make_trainer(const std::string& checkpoints, const ResumePoint& resume) {
     agree(*session_.world, [&] {
-      trainer_ = std::make_unique<Trainer>(
-          TrainerInputs{.options = options_,
-                        .steps = data_.steps,
-                        .accumulation = data_.accumulation,
-                        .world = *session_.world,
-                        .communicator = *session_.communicator,
-                        .device = *session_.device,
-                        .threads = session_.threads,
-                        .log = session_.log,
-                        .train_data = *data_.train,
-                        .val_data = data_.val.get(),
-                        .directory = directory_.get(),
-                        .watchdog = watchdog_.get(),
-                        .checkpoints = checkpoints,
-                        .tokenizer_directory = tokenizer_,
-                        .initial_weights = source_ == nullptr ? nullptr : source_->weights.get(),
-                        .identity = identity(options_, registry_, data_, resume),
-                        .stop_requested = [] { return stop_requested() != 0; },
-                        .seconds_since_start = process_age_seconds(),
-                        .time_limit_seconds = session_.world->rank() == 0
-                                                  ? time_limit_seconds(options_.train, session_.log)
-                                                  : 0.0});
+      trainer_ = std::make_unique<Trainer>(TrainerInputs{
+          .options = options_,
+          .steps = data_.steps,
+          .accumulation = data_.accumulation,
+          .world = *session_.world,
+          .communicator = *session_.communicator,
+          .device = *session_.device,
+          .threads = session_.threads,
+          .log = session_.log,
+          .train_data = *data_.train,
+          .val_data = data_.val.get(),
+          .directory = directory_.get(),
+          .watchdog = watchdog_.get(),
+          .checkpoints = checkpoints,
+          .tokenizer_directory = tokenizer_,
+          .initial_weights = source_ == nullptr ? nullptr : source_->weights.get(),
+          .identity = identity(options_, registry_, data_, resume),
+          .stop_requested = [] { return stop_requested() != 0; },
+          .seconds_since_start = process_age_seconds(),
+          .time_limit_seconds =
+              session_.world->rank() == 0 ? time_limit_seconds(options_.train, session_.log) : 0.0,
+          .save_interval_seconds =
+              session_.world->rank() == 0 ? save_interval_seconds(options_.checkpoint) : 0.0});
     });
     print_memory(session_, options_, trainer_->arena());
   }
@@ -247,7 +259,7 @@ class TrainRun {
     });
     source_.reset();  // the weights are in the model now
     if (resume.reader == nullptr) return;
-    trainer_->checkpointer().protect(resume.reader->path());
+    trainer_->checkpointer().resumed_from(resume.reader->path(), trainer_->step());
     const bool validated = directory_ == nullptr || directory_->has_validation(trainer_->step());
     if (!session_.world->all_agree(validated)) trainer_->evaluate_first();
     session_.log.info("resumed from {} at step {}", resume.reader->path(), trainer_->step());

@@ -7,6 +7,7 @@ namespace lockstep {
 namespace {
 
 constexpr std::size_t kAlignment = 256;
+constexpr std::int64_t kAddressable = std::int64_t{1} << 47;
 
 std::string_view advice(MemoryGroup group) {
   switch (group) {
@@ -15,9 +16,23 @@ std::string_view advice(MemoryGroup group) {
     case MemoryGroup::kOptimizer: return "choose a smaller model.preset";
     case MemoryGroup::kLogits: return "raise memory.lm_head_chunks or lower train.micro_batch_size";
     case MemoryGroup::kBuckets: return "lower comm.bucket_mib";
-    case MemoryGroup::kActivations: break;
+    case MemoryGroup::kActivations:
+    case MemoryGroup::kWorkspace: break;
   }
   return "lower train.micro_batch_size or model.seq_len";
+}
+
+// Bytes of a tensor, a multiple of the alignment; 0 when they and `before` exceed what a process
+// can address.
+std::size_t aligned_bytes(const Shape& shape, DType dtype, std::size_t before) {
+  auto bytes = static_cast<std::int64_t>(size_of(dtype));
+  auto sum = static_cast<std::int64_t>(before + kAlignment);
+  for (int axis = 0; axis < shape.rank(); ++axis) {
+    if (__builtin_mul_overflow(bytes, shape[axis], &bytes)) return 0;
+  }
+  if (__builtin_add_overflow(sum, bytes, &sum) || sum > kAddressable) return 0;
+  const auto wanted = static_cast<std::size_t>(bytes);
+  return std::max(kAlignment, (wanted + kAlignment - 1) / kAlignment * kAlignment);
 }
 
 double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1024.0 * 1024.0); }
@@ -32,20 +47,25 @@ std::string_view name_of(MemoryGroup group) {
     case MemoryGroup::kActivations: return "activations";
     case MemoryGroup::kLogits: return "logits";
     case MemoryGroup::kBuckets: return "buckets";
+    case MemoryGroup::kWorkspace: return "workspace";
   }
   return "unknown";
 }
 
 Arena::~Arena() {
   for (auto it = allocations_.rbegin(); it != allocations_.rend(); ++it) {
-    if (device_ != nullptr) device_->release(it->data);
+    if (it->data != nullptr) device_->release(it->data);
   }
 }
 
 Tensor Arena::allocate(std::string_view name, Shape shape, DType dtype, MemoryGroup group) {
-  const std::size_t wanted = static_cast<std::size_t>(shape.count()) * size_of(dtype);
-  const std::size_t bytes =
-      std::max(kAlignment, (wanted + kAlignment - 1) / kAlignment * kAlignment);
+  const std::size_t bytes = aligned_bytes(shape, dtype, total_bytes());
+  if (bytes == 0) {
+    fail(ExitCode::kConfig,
+         "{} {} {} (group {}) makes the sum larger than any memory: check the sizes in [model] and "
+         "train.micro_batch_size",
+         name, name_of(dtype), shape.str(), name_of(group));
+  }
   void* data = nullptr;
   if (device_ != nullptr) {
     data = device_->allocate(bytes);
@@ -60,6 +80,10 @@ Tensor Arena::allocate(std::string_view name, Shape shape, DType dtype, MemoryGr
   }
   allocations_.push_back({std::string(name), group, bytes, data});
   return {data, shape, dtype, kind_};
+}
+
+void Arena::count(std::string_view name, std::size_t bytes, MemoryGroup group) {
+  if (bytes > 0) allocations_.push_back({std::string(name), group, bytes, nullptr});
 }
 
 std::size_t Arena::bytes(MemoryGroup group) const {

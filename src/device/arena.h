@@ -14,9 +14,17 @@
 namespace lockstep {
 
 // The categories of the memory plan; also the names in `lockstep plan --json`.
-enum class MemoryGroup { kWeights, kGradients, kOptimizer, kActivations, kLogits, kBuckets };
+enum class MemoryGroup {
+  kWeights,
+  kGradients,
+  kOptimizer,
+  kActivations,
+  kLogits,
+  kBuckets,
+  kWorkspace
+};
 std::string_view name_of(MemoryGroup group);  // "weights", "gradients", ...
-inline constexpr int kMemoryGroups = 6;
+inline constexpr int kMemoryGroups = 7;
 
 class Arena {
  public:
@@ -28,8 +36,12 @@ class Arena {
   Arena& operator=(const Arena&) = delete;
 
   // A zero-filled tensor that lives as long as the arena. Throws UserError(kConfig) naming tensor,
-  // shape, dtype, group and the config keys that shrink that group.
+  // shape, dtype, group and the config keys that shrink that group; also, dry or not, when the sum
+  // is more than a process can address.
   Tensor allocate(std::string_view name, Shape shape, DType dtype, MemoryGroup group);
+
+  // Counts memory that somebody else takes from the same device (a library's workspace).
+  void count(std::string_view name, std::size_t bytes, MemoryGroup group);
 
   std::size_t bytes(MemoryGroup group) const;
   std::size_t total_bytes() const;
@@ -43,7 +55,7 @@ class Arena {
     std::string name;
     MemoryGroup group;
     std::size_t bytes;
-    void* data;
+    void* data;  // null if it is only counted
   };
 
   Device* device_ = nullptr;

@@ -12,22 +12,31 @@
 
 namespace lockstep {
 
+// The device buffers of an evaluation; `arena` may be dry.
+struct EvalBuffers {
+  EvalBuffers(Arena& arena, std::int64_t batch, std::int64_t seq_len);
+
+  Tensor tokens, targets;  // (batch, seq_len) int32
+  Tensor totals;           // (3) fp64, of one micro-batch
+};
+
 class Evaluator {
  public:
-  // Buffers for (batch, seq_len) micro-batches, those of the model's plan.
-  Evaluator(Arena& arena, Device& device, std::int64_t batch, std::int64_t seq_len);
+  // For the (batch, seq_len) micro-batches that `buffers` are made for, the model's plan.
+  Evaluator(EvalBuffers buffers, Device& device);
 
   // The first `samples` samples of `dataset` (0: all), on every rank alike; blocking, collective.
+  // The result has the same bits at any world size.
   // `stop` is asked (collectively) every few batches; true on any rank abandons: no value.
   // Throws UserError(kData) when no target counts.
   std::optional<Evaluation> run(Model& model, const Dataset& dataset, std::int64_t samples,
                                 World& world, const std::function<bool()>& stop, Stream& stream);
 
  private:
-  std::int64_t batch_;
-  std::int64_t seq_len_;
-  Tensor tokens_, targets_;  // (N) int32
-  Tensor totals_;            // (3) fp64
+  void judge(const Batch& batch, double* totals, Model& model, Stream& stream);
+
+  EvalBuffers buffers_;
+  Device& device_;
   PinnedBuffer staging_;
 };
 

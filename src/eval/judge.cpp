@@ -28,7 +28,7 @@ std::optional<Evaluation> Judge::run(const JudgedModel& judged) {
   Stream stream(device_, "judge");
   const auto model = make_model(judged.config, plan, arena, &device_.kernels().scratch_bytes);
   agree(world_, [&] { load_weights(model->parameters(), judged.weights, stream); });
-  Evaluator evaluator(arena, device_, plan.batch, plan.seq_len);
+  Evaluator evaluator(EvalBuffers(arena, plan.batch, plan.seq_len), device_);
   return evaluator.run(*model, data_, options_.samples, world_, stop_, stream);
 }
 

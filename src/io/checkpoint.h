@@ -38,6 +38,7 @@ struct CheckpointMeta {
   std::int64_t skips_in_row = 0;
   std::int64_t skipped = 0;
   std::optional<double> best_val_loss;
+  std::optional<std::int64_t> best_step;  // of that loss; unknown in older files
   int world_size = 1;
   std::string run_id;        // names the run that owns the checkpoint directory
   std::string started_from;  // path and step of another run's state, or ""
@@ -124,17 +125,26 @@ std::string publish_checkpoint(const std::string& checkpoints, const std::string
 // Removes leftovers of earlier saves (temporary and half-deleted directories), never a checkpoint.
 void remove_temporaries(const std::string& checkpoints);
 
-// Deletes published checkpoints beyond the newest `keep_last` valid ones, keeping every step
-// divisible by `keep_every` (0: none) and `protect` (a path or ""). keep_last 0 keeps all.
-void prune_checkpoints(const std::string& checkpoints, std::int64_t keep_last,
-                       std::int64_t keep_every, const std::string& protect);
-
 // Published checkpoints (directories step_*), newest first; their validity is not looked at.
 struct CheckpointEntry {
   std::string path;
   std::int64_t step = 0;
 };
 std::vector<CheckpointEntry> list_checkpoints(const std::string& checkpoints);
+
+// What a run keeps of its checkpoints; the rest may be deleted.
+struct Retention {
+  std::int64_t keep_last = 0;         // the newest whole ones, and damaged ones between; 0: all
+  std::int64_t keep_every = 0;        // every step that this divides; 0: none
+  std::vector<std::int64_t> steps{};  // these, whatever their state
+};
+// The checkpoints beyond `retention`. `is_whole` says whether a path holds an undamaged one; it is
+// asked only where the answer matters, newest first.
+std::vector<CheckpointEntry> beyond_retention(
+    const std::vector<CheckpointEntry>& newest_first, const Retention& retention,
+    const std::function<bool(const std::string& path)>& is_whole);
+void delete_checkpoints(const std::string& checkpoints,
+                        const std::vector<CheckpointEntry>& entries);
 
 enum class VerifyLevel { kQuick, kFull, kDeep };
 // quick: manifest and sizes. full: every SHA-256 and the state digest. deep: opens every dataset,
@@ -159,8 +169,11 @@ class CheckpointReader {
   std::int64_t bytes() const;               // of all files
   std::string tokenizer_directory() const;  // "" if it has none
 
-  // Checks the SHA-256 of every shard file (once); read() does it for the shards it touches.
-  void verify_files();
+  // Checks SHA-256 and form of shard files, each once: of part `part` of `parts`, so that ranks can
+  // share the work. read() checks shards that nobody has checked.
+  void verify_files(int part = 0, int parts = 1, const Progress& progress = {});
+  // Every part has been verified, here or by another rank: nothing is hashed again.
+  void trust_files();
   // Rows [row_begin, ...) of the named tensor into `out`; n from out.size(). CRC32C is checked when
   // a whole stored range is read.
   void read(const std::string& name, std::int64_t row_begin, std::span<std::byte> out);

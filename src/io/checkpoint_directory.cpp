@@ -41,38 +41,6 @@ std::vector<std::string> directories_in(const std::string& path) {
   return names;
 }
 
-bool is_valid(const std::string& path) {
-  try {
-    verify_checkpoint(path, VerifyLevel::kQuick);
-    return true;
-  } catch (const UserError&) {
-    return false;
-  }
-}
-
-bool is_same_file(const std::string& a, const std::string& b) {
-  std::error_code status;
-  return std::filesystem::equivalent(a, b, status) && !status;
-}
-
-// What lies beyond the newest `keep_last` valid checkpoints; nothing while there are fewer.
-std::vector<std::string> beyond_newest(const std::vector<CheckpointEntry>& newest_first,
-                                       std::int64_t keep_last, std::int64_t keep_every,
-                                       const std::string& protect) {
-  std::vector<std::string> names;
-  std::int64_t valid = 0;
-  for (const CheckpointEntry& entry : newest_first) {
-    if (valid < keep_last) {
-      valid += is_valid(entry.path) ? 1 : 0;
-      continue;
-    }
-    const bool kept = (keep_every > 0 && entry.step % keep_every == 0) ||
-                      (!protect.empty() && is_same_file(entry.path, protect));
-    if (!kept) names.push_back(step_name(entry.step));
-  }
-  return names;
-}
-
 }  // namespace
 
 std::string step_name(std::int64_t step) { return fmt::format("{}{:08}", kStepPrefix, step); }
@@ -159,22 +127,42 @@ void remove_temporaries(const FileSystem& files, const std::string& checkpoints)
   discard(files, checkpoints, names);
 }
 
-void prune_checkpoints(const FileSystem& files, const std::string& checkpoints,
-                       std::int64_t keep_last, std::int64_t keep_every,
-                       const std::string& protect) {
-  CHECK(keep_last >= 0 && keep_every >= 0, "keep_last {} keep_every {}", keep_last, keep_every);
-  if (keep_last == 0) return;
-  discard(files, checkpoints,
-          beyond_newest(list_checkpoints(checkpoints), keep_last, keep_every, protect));
+std::vector<CheckpointEntry> beyond_retention(
+    const std::vector<CheckpointEntry>& newest_first, const Retention& retention,
+    const std::function<bool(const std::string& path)>& is_whole) {
+  CHECK(retention.keep_last >= 0 && retention.keep_every >= 0, "keep_last {} keep_every {}",
+        retention.keep_last, retention.keep_every);
+  std::vector<CheckpointEntry> beyond;
+  const auto last = static_cast<std::size_t>(retention.keep_last);
+  if (last == 0 || newest_first.size() <= last) return beyond;
+  std::size_t whole = 0;
+  for (const CheckpointEntry& entry : newest_first) {
+    if (whole < last) {
+      whole += is_whole(entry.path) ? 1 : 0;
+      continue;
+    }
+    const auto& steps = retention.steps;
+    const bool kept = (retention.keep_every > 0 && entry.step % retention.keep_every == 0) ||
+                      std::find(steps.begin(), steps.end(), entry.step) != steps.end();
+    if (!kept) beyond.push_back(entry);
+  }
+  return beyond;
+}
+
+void delete_checkpoints(const FileSystem& files, const std::string& checkpoints,
+                        const std::vector<CheckpointEntry>& entries) {
+  std::vector<std::string> names;
+  for (const CheckpointEntry& entry : entries) names.push_back(step_name(entry.step));
+  discard(files, checkpoints, names);
 }
 
 void remove_temporaries(const std::string& checkpoints) {
   remove_temporaries(FileSystem(), checkpoints);
 }
 
-void prune_checkpoints(const std::string& checkpoints, std::int64_t keep_last,
-                       std::int64_t keep_every, const std::string& protect) {
-  prune_checkpoints(FileSystem(), checkpoints, keep_last, keep_every, protect);
+void delete_checkpoints(const std::string& checkpoints,
+                        const std::vector<CheckpointEntry>& entries) {
+  delete_checkpoints(FileSystem(), checkpoints, entries);
 }
 
 bool is_checkpoint(const std::string& path) {

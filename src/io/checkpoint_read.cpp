@@ -75,17 +75,17 @@ struct CheckpointReader::State {
   std::map<std::string, std::size_t> index;
   std::vector<std::vector<Part>> parts;            // per tensor, ascending
   std::vector<std::unique_ptr<ShardFile>> opened;  // per shard, a few at a time
-  std::vector<bool> checked;                       // per shard: its SHA-256 matched
+  std::vector<bool> checked;                       // per shard: its SHA-256 matched once
 
-  // An opened shard has passed its checksum.
-  ShardFile& shard(std::size_t i) {
+  // An opened shard has passed its checksum, now or before it was closed to make room.
+  ShardFile& shard(std::size_t i, const Progress& progress = {}) {
     if (!opened[i]) {
       const auto is_open = [](const auto& file) { return file != nullptr; };
       const auto count = std::count_if(opened.begin(), opened.end(), is_open);
       if (static_cast<std::size_t>(count) >= kMaxOpenShards) {
         std::find_if(opened.begin(), opened.end(), is_open)->reset();
       }
-      opened[i] = std::make_unique<ShardFile>(path, i, manifest);
+      opened[i] = std::make_unique<ShardFile>(path, i, manifest, /*hash=*/!checked[i], progress);
       checked[i] = true;
     }
     return *opened[i];
@@ -196,11 +196,15 @@ std::string CheckpointReader::tokenizer_directory() const {
   return state_->manifest.tokenizer.empty() ? "" : state_->path + "/tokenizer";
 }
 
-void CheckpointReader::verify_files() {
+void CheckpointReader::verify_files(int part, int parts, const Progress& progress) {
+  CHECK(part >= 0 && part < parts, "part {} of {}", part, parts);
   for (std::size_t i = 0; i < state_->checked.size(); ++i) {
-    if (!state_->checked[i]) state_->shard(i);
+    const bool mine = i % static_cast<std::size_t>(parts) == static_cast<std::size_t>(part);
+    if (mine && !state_->checked[i]) state_->shard(i, progress);
   }
 }
+
+void CheckpointReader::trust_files() { state_->checked.assign(state_->checked.size(), true); }
 
 void CheckpointReader::read(const std::string& name, std::int64_t row_begin,
                             std::span<std::byte> out) {

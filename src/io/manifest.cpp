@@ -96,6 +96,7 @@ Json to_json(const CheckpointMeta& meta) {
                {"data_fingerprint", meta.data_fingerprint},
                {"time", meta.time}};
   if (meta.best_val_loss) json["best_val_loss"] = *meta.best_val_loss;
+  if (meta.best_step) json["best_step"] = *meta.best_step;
   return json;
 }
 
@@ -113,6 +114,7 @@ CheckpointMeta meta_from(const Json& json) {
   meta.skips_in_row = integer(json, "skips_in_row");
   meta.skipped = integer(json, "skipped");
   if (!member(json, "best_val_loss").is_null()) meta.best_val_loss = number(json, "best_val_loss");
+  if (json.contains("best_step")) meta.best_step = integer(json, "best_step");
   const std::int64_t world_size = integer(json, "world_size", 1);
   if (world_size > std::numeric_limits<int>::max()) throw BadField{"'world_size' is too large"};
   meta.world_size = static_cast<int>(world_size);

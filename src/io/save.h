@@ -23,8 +23,8 @@ std::string publish_checkpoint(const FileSystem& files, const std::string& check
                                const std::vector<ShardRecord>& shards, const CheckpointMeta& meta,
                                const std::string& tokenizer_files);
 void remove_temporaries(const FileSystem& files, const std::string& checkpoints);
-void prune_checkpoints(const FileSystem& files, const std::string& checkpoints,
-                       std::int64_t keep_last, std::int64_t keep_every, const std::string& protect);
+void delete_checkpoints(const FileSystem& files, const std::string& checkpoints,
+                        const std::vector<CheckpointEntry>& entries);
 
 // Names inside a checkpoints directory.
 std::string step_name(std::int64_t step);                           // step_00001000

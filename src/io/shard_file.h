@@ -20,12 +20,14 @@ ShardRecord write_shard_file(const std::string& path, int shard, int shards,
                              const std::vector<RowRange>& ranges, const RowSource& source,
                              std::int64_t step, const Progress& progress, const FileSystem& files);
 
-// A shard whose bytes have been checked against the manifest before HDF5 sees them. Opening checks
-// that it holds exactly the ranges the manifest lists, as plain contiguous datasets.
+// A shard whose bytes have been checked against the manifest before HDF5 sees them: on opening, or
+// earlier (`hash` false). Opening also checks that it holds exactly the ranges the manifest lists,
+// as plain contiguous datasets.
 class ShardFile {
  public:
   // `shard` is this file's index; `tensors` and `manifest` outlive the object.
-  ShardFile(const std::string& directory, std::size_t shard, const Manifest& manifest);
+  ShardFile(const std::string& directory, std::size_t shard, const Manifest& manifest, bool hash,
+            const Progress& progress);
 
   // Rows [row, row + out.size() / row_bytes) of the tensor, which range `range` must hold.
   void read(std::size_t range, std::int64_t row, std::span<std::byte> out);

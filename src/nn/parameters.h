@@ -85,8 +85,8 @@ class ParameterSet {
   void refresh_weights(Stream& stream);
 
   // The pieces that grad_norm and adamw work on: all parameters, padding left out, cut at chunks of
-  // 1 Mi elements of the logical gradient. segment_names[s] is the tensor that segment s is part
-  // of.
+  // 1 Mi elements of the logical gradient. segment_parameter[s] is the index of the parameter
+  // that segment s is part of.
   struct Work {
     std::vector<WorkItem> items;
     std::vector<std::size_t> segment_parameter;

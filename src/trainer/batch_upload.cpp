@@ -14,8 +14,8 @@ BatchBuffers::BatchBuffers(Arena& arena, std::int64_t rows)
     : tokens(arena.allocate("tokens", {rows}, DType::kI32, MemoryGroup::kActivations)),
       targets(arena.allocate("targets", {rows}, DType::kI32, MemoryGroup::kActivations)) {}
 
-BatchUpload::BatchUpload(Arena& arena, Device& device, std::int64_t rows)
-    : buffers_(arena, rows), staging_(device, kSlots * 2 * buffers_.tokens.bytes()) {
+BatchUpload::BatchUpload(BatchBuffers buffers, Device& device)
+    : buffers_(std::move(buffers)), staging_(device, kSlots * 2 * buffers_.tokens.bytes()) {
   for (int slot = 0; slot < kSlots; ++slot) staged_.emplace_back(device);
 }
 

@@ -19,7 +19,7 @@ struct BatchBuffers {
 
 class BatchUpload {
  public:
-  BatchUpload(Arena& arena, Device& device, std::int64_t rows);
+  BatchUpload(BatchBuffers buffers, Device& device);
 
   // Enqueues the copy; `batch` may be reused on return, the device buffers hold it until the next
   // call. Waits only when all slots are still on their way.

@@ -1,8 +1,10 @@
 // Save: replicas agree, every rank writes its rows, rank 0 publishes. Restore: the reverse, strict.
 #include "trainer/checkpointer.h"
 
+#include "core/finite.h"
 #include "files/files.h"
 #include "io/crc32c.h"
+#include "trainer/verified_checkpoint.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -30,43 +32,6 @@ std::string attempt(const std::function<void()>& action) {
 
 }  // namespace
 
-std::unique_ptr<CheckpointReader> newest_valid_checkpoint(const std::string& checkpoints,
-                                                          World& world, Log& log) {
-  const std::string separator = "\n";
-  std::string listing;
-  if (world.rank() == 0) {
-    for (const CheckpointEntry& entry : list_checkpoints(checkpoints)) {
-      listing += entry.path + separator;
-    }
-  }
-  listing = world.broadcast(listing, 0);
-  const bool any = !listing.empty();
-  while (!listing.empty()) {
-    const std::size_t end = listing.find(separator);
-    const std::string path = listing.substr(0, end);
-    listing.erase(0, end + separator.size());
-    std::unique_ptr<CheckpointReader> reader;
-    const std::string error = attempt([&] {
-      reader = std::make_unique<CheckpointReader>(path);
-      reader->verify_files();
-    });
-    std::string cause;
-    for (const std::string& text : world.all_gather(error)) {
-      if (cause.empty()) cause = text;
-    }
-    if (cause.empty()) return reader;
-    if (log.rank() == 0) log.warn("{} is skipped: {}", path, cause);
-  }
-  if (any) {
-    fail_together(
-        ExitCode::kData,
-        "{}: no checkpoint here is whole; restore one from a backup, or start over with another "
-        "run.dir",
-        checkpoints);
-  }
-  return nullptr;
-}
-
 Checkpointer::Checkpointer(TrainingState& state, World& world, CheckpointPlace place,
                            const CheckpointOptions& options, Progress progress, Log& log)
     : state_(state),
@@ -77,10 +42,11 @@ Checkpointer::Checkpointer(TrainingState& state, World& world, CheckpointPlace p
       progress_(std::move(progress)),
       log_(log) {}
 
-// Every rank holds all parameters: they must be the same bits, or one of them is broken.
-void Checkpointer::check_replicas(Stream& stream) {
-  if (world_.size() == 1) return;
+// Every rank holds all parameters: they must be the same bits, or one of them is broken; and they
+// must be numbers, or every earlier checkpoint is worth more than this one.
+void Checkpointer::check_weights(Stream& stream) {
   const Tensor& masters = state_.parameters().masters();
+  std::int64_t bad = masters.count();  // the first element that is not finite
   std::vector<std::byte> piece(std::min(kHashPiece, masters.bytes()));
   std::uint32_t crc = 0;
   for (std::size_t done = 0; done < masters.bytes(); done += piece.size()) {
@@ -88,6 +54,10 @@ void Checkpointer::check_replicas(Stream& stream) {
     stream.copy(piece.data(), static_cast<const std::byte*>(masters.data) + done, size);
     stream.synchronize();
     crc = crc32c(crc, std::span(piece.data(), size));
+    const std::span values(reinterpret_cast<const float*>(piece.data()), size / sizeof(float));
+    const auto at = static_cast<std::int64_t>(first_not_finite(values));
+    const auto begin = static_cast<std::int64_t>(done / sizeof(float));
+    if (at < static_cast<std::int64_t>(values.size())) bad = std::min(bad, begin + at);
     report(progress_);
   }
   const std::vector<std::string> all = world_.all_gather(fmt::format("{:08x}", crc));
@@ -101,6 +71,14 @@ void Checkpointer::check_replicas(Stream& stream) {
         "the weights of rank {} differ from the other ranks' (crc32c {} against {}); nothing was "
         "saved: check that host's hardware and resume from the newest checkpoint",
         rank, all[rank], majority);
+  }
+  for (const Parameter& parameter : state_.parameters().all()) {
+    if (bad < parameter.offset || bad >= parameter.end()) continue;
+    fail_together(
+        ExitCode::kInternal,
+        "the weights are no numbers any more: {} holds NaN or infinity; nothing was saved: lower "
+        "optimizer.lr or raise optimizer.warmup_steps, then resume from the newest checkpoint",
+        parameter.name);
   }
 }
 
@@ -121,15 +99,15 @@ std::string Checkpointer::save(CheckpointMeta meta, const std::function<void()>&
                                Stream& stream) {
   error_.clear();
   std::string published;
+  const Capture captured = capture(std::move(meta), stream);
   try {
-    const Capture captured = capture(std::move(meta), stream);
     const std::string directory = open_directory(captured.meta.step, before);
     const std::vector<ShardRecord> shards = write(captured, directory);
     published = publish(captured, shards, directory);
   } catch (const SaveFailed& failure) {
     error_ = failure.what();
   }
-  tidy_up(published);
+  tidy_up(captured.meta, published);
   return published;
 }
 
@@ -141,7 +119,7 @@ Checkpointer::Capture Checkpointer::capture(CheckpointMeta meta, Stream& stream)
   meta.skips_in_row = state.skips_in_row;
   meta.skipped = state.skipped;
   meta.world_size = world_.size();
-  check_replicas(stream);
+  check_weights(stream);
   return {.meta = std::move(meta),
           .share = rows_of(world_.rank(), rows_.owners(world_.size())),
           .rows = [this, &stream](std::size_t tensor, std::int64_t row, std::span<std::byte> out) {
@@ -187,15 +165,41 @@ std::string Checkpointer::publish(const Capture& capture, const std::vector<Shar
   return world_.broadcast(published, 0);
 }
 
-// Neither step can harm what was published, so a failure here is only a warning.
-void Checkpointer::tidy_up(const std::string& published) {
-  if (world_.rank() != 0) return;
-  const std::string failure = attempt([&] {
-    remove_temporaries(place_.checkpoints);
+// Deletes what the run need not keep. It cannot harm what was published, so failing is only a
+// warning. All ranks take part: they share the verification of checkpoints that nobody knows yet.
+void Checkpointer::tidy_up(const CheckpointMeta& meta, const std::string& published) {
+  Retention retention = {.keep_last = options_.keep_last, .keep_every = options_.keep_every};
+  std::vector<CheckpointEntry> beyond;
+  std::string failure = attempt([&] {
     if (published.empty()) return;
-    prune_checkpoints(place_.checkpoints, options_.keep_last, options_.keep_every, protect_);
+    whole_[published] = true;  // its files were read back as they were written
+    retention.steps.push_back(meta.step);
+    if (options_.keep_best && meta.best_step) retention.steps.push_back(*meta.best_step);
+    if (resumed_step_) retention.steps.push_back(*resumed_step_);
+    resumed_step_.reset();
+    beyond = beyond_retention(list_together(place_.checkpoints, world_), retention,
+                              [this](const std::string& path) { return is_whole(path); });
   });
+  if (world_.rank() != 0) return;
+  if (failure.empty()) {
+    failure = attempt([&] {
+      remove_temporaries(place_.checkpoints);
+      delete_checkpoints(place_.checkpoints, beyond);
+    });
+  }
   if (!failure.empty()) log_.warn("old checkpoints were not tidied up: {}", failure);
+}
+
+void Checkpointer::resumed_from(const std::string& path, std::int64_t step) {
+  whole_[path] = true;
+  resumed_step_ = step;
+}
+
+// Collective for a checkpoint that this process has neither written nor looked at.
+bool Checkpointer::is_whole(const std::string& path) {
+  const auto known = whole_.find(path);
+  if (known != whole_.end()) return known->second;
+  return whole_[path] = open_verified(path, world_, progress_).reader != nullptr;
 }
 
 void Checkpointer::restore(CheckpointReader& reader, Stream& stream) {

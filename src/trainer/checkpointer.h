@@ -10,17 +10,12 @@
 #include "trainer/state_rows.h"
 
 #include <functional>
-#include <memory>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace lockstep {
-
-// The newest checkpoint below `checkpoints` that every rank finds whole, open and with its files
-// verified; null when there is none. Damaged ones are named in a warning. Throws UserError(kData)
-// when there are checkpoints but none is valid. Collective.
-std::unique_ptr<CheckpointReader> newest_valid_checkpoint(const std::string& checkpoints,
-                                                          World& world, Log& log);
 
 // Where a run's checkpoints go.
 struct CheckpointPlace {
@@ -37,15 +32,16 @@ class Checkpointer {
   // Everything of `meta` but the scaler's state and updates must be filled in. Captures, writes,
   // publishes, prunes. Returns the published path, or "" when the disk failed: then nothing is left
   // behind and the reason is in error(). `before` runs on rank 0 ahead of the first file and may
-  // fail like the disk. Throws UserError(kDiverged) when replicas differ. Collective, blocking.
+  // fail like the disk. Throws UserError on all ranks when the weights are not worth saving:
+  // kDiverged (replicas differ), kInternal (NaN or infinity). Collective, blocking.
   std::string save(CheckpointMeta meta, const std::function<void()>& before, Stream& stream);
   const std::string& error() const { return error_; }
   const std::string& digest() const { return digest_; }
 
   // Fills parameters, moments and StepState. Strict: exactly these names and shapes. Collective.
   void restore(CheckpointReader& reader, Stream& stream);
-  // `path`: the checkpoint that the run was resumed from, kept until a newer one exists.
-  void protect(const std::string& path) { protect_ = path; }
+  // The run goes on from `path`, which has been verified; it is kept until a newer one exists.
+  void resumed_from(const std::string& path, std::int64_t step);
   // Throws UserError(kIo) when the next checkpoint would not fit on the disk.
   void require_space() const;
 
@@ -62,8 +58,9 @@ class Checkpointer {
   std::vector<ShardRecord> write(const Capture& capture, const std::string& directory);
   std::string publish(const Capture& capture, const std::vector<ShardRecord>& shards,
                       const std::string& directory);
-  void tidy_up(const std::string& published);
-  void check_replicas(Stream& stream);
+  void tidy_up(const CheckpointMeta& meta, const std::string& published);
+  bool is_whole(const std::string& path);
+  void check_weights(Stream& stream);
   void agree(const std::string& local_error);
 
   TrainingState& state_;
@@ -73,7 +70,8 @@ class Checkpointer {
   CheckpointOptions options_;
   Progress progress_;
   Log& log_;
-  std::string protect_;
+  std::optional<std::int64_t> resumed_step_;  // until there is a newer checkpoint
+  std::map<std::string, bool> whole_;         // what has been found out about checkpoints, by path
   std::string error_;
   std::string digest_;
 };

@@ -1,34 +1,40 @@
 // The dry run: the same constructors as training, on an arena that only counts.
 #include "trainer/memory_plan.h"
 
-#include "io/checkpoint.h"
-#include "nn/model.h"
 #include "trainer/accumulation.h"
-#include "trainer/batch_upload.h"
-#include "trainer/checkpointer.h"
-#include "trainer/training_state.h"
+#include "trainer/state_rows.h"
+#include "trainer/training_memory.h"
 
 namespace lockstep {
 namespace {
 
-// CPU and CUDA scratch differ little; the plan is for the device that the run would use.
-void allocate_all(const Options& options, std::int64_t micro_batch, Arena& arena) {
-  ModelPlan plan;
-  plan.dtype = options.precision.dtype;
-  plan.batch = micro_batch;
-  plan.seq_len = options.model.seq_len;
-  plan.head_chunks = options.memory.lm_head_chunks;
-  const KernelTable& table =
-      cuda_kernels() != nullptr && options.run.device != "cpu" ? *cuda_kernels() : cpu_kernels();
-  const auto model = make_model(options.model, plan, arena, &table.scratch_bytes);
-  const OptimizerBuffers buffers(model->parameters(), arena);
-  const BatchBuffers batch(arena, micro_batch * plan.seq_len);
+// The plan is for the device that the run would use.
+const KernelTable& kernels_of(const Options& options) {
+  const KernelTable* cuda = cuda_kernels();
+  return cuda != nullptr && options.run.device != "cpu" ? *cuda : cpu_kernels();
 }
 
-std::size_t total_for(const Options& options, std::int64_t micro_batch) {
-  Arena arena(DeviceKind::kCuda);
-  allocate_all(options, micro_batch, arena);
-  return arena.total_bytes();
+void plan_into(Arena& arena, Options options, std::int64_t micro_batch) {
+  options.train.micro_batch_size = micro_batch;
+  allocate_training(arena, options, /*validates=*/!options.data.val.empty(), kernels_of(options),
+                    make_model);
+}
+
+// The largest divisor of a rank's share that fits; memory grows with the micro-batch.
+std::int64_t largest_micro_batch(const Options& options, std::int64_t share, std::size_t limit) {
+  std::int64_t largest = 0;
+  for (std::int64_t candidate = 1; candidate <= share; ++candidate) {
+    if (share % candidate != 0) continue;
+    Arena arena(DeviceKind::kCuda);
+    try {
+      plan_into(arena, options, candidate);
+    } catch (const UserError&) {  // beyond any memory
+      break;
+    }
+    if (arena.total_bytes() > limit) break;
+    largest = candidate;
+  }
+  return largest;
 }
 
 }  // namespace
@@ -43,17 +49,12 @@ MemoryPlan plan_memory(const Options& options, int world, std::size_t memory_lim
   plan.accumulation = derive_accumulation(global_batch, micro_batch, world);
 
   Arena arena(DeviceKind::kCuda);
-  allocate_all(options, micro_batch, arena);
+  plan_into(arena, options, micro_batch);
   for (int group = 0; group < kMemoryGroups; ++group) {
     plan.bytes[static_cast<std::size_t>(group)] = arena.bytes(static_cast<MemoryGroup>(group));
   }
   plan.total = arena.total_bytes();
-  const std::int64_t parts = global_batch / world;
-  for (std::int64_t candidate = 1; candidate <= parts; ++candidate) {
-    if (parts % candidate == 0 && total_for(options, candidate) <= memory_limit) {
-      plan.largest_micro_batch = candidate;
-    }
-  }
+  plan.largest_micro_batch = largest_micro_batch(options, global_batch / world, memory_limit);
   Arena dry(DeviceKind::kCpu);
   const auto model = make_model(options.model, {}, dry, &cpu_kernels().scratch_bytes);
   const std::vector<StateTensor> tensors = state_tensors(model->parameters());

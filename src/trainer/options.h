@@ -1,5 +1,5 @@
 // The configuration of a run, one struct per section, each key beside its default.
-// src/app/config.cpp registers every key once (option, TOML key, dump, resume difference).
+// src/app/config_keys.cpp registers every key once (option, TOML key, dump, resume difference).
 #pragma once
 
 #include "core/dtype.h"
@@ -46,7 +46,7 @@ struct OptimizerOptions {
   StepRules::Schedule schedule = StepRules::Schedule::kCosine;
   std::int64_t warmup_steps = 0;
   std::int64_t decay_steps = 0;
-  double final_lr_fraction = 0.0;
+  double final_lr_fraction = 0.1;
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-8;
@@ -77,9 +77,12 @@ struct MemoryOptions {
 };
 
 struct CheckpointOptions {
-  std::int64_t interval = 0;  // steps; 0: only at the end and on a stop
+  std::int64_t interval = 0;              // steps; 0: none
+  std::string interval_minutes = "auto";  // a number, 0: none; auto: 30 without interval, else 0
   std::int64_t keep_last = 3;
   std::int64_t keep_every = 0;
+  bool keep_best = false;
+  bool async = false;           // saving is synchronous; true is refused
   std::string resume = "auto";  // auto | none | PATH
 };
 

@@ -1,6 +1,8 @@
 // The names of the state and where each one lies.
 #include "trainer/state_rows.h"
 
+#include "core/finite.h"
+
 #include <algorithm>
 
 namespace lockstep {
@@ -73,6 +75,14 @@ void StateRows::load(CheckpointReader& reader, const Progress& progress, Stream&
     const Parameter& parameter = state_.parameters()[at.parameter];
     values.resize(static_cast<std::size_t>(parameter.count()) * sizeof(float));
     reader.read(tensors_[i].name, /*row_begin=*/0, values);
+    const std::span numbers(reinterpret_cast<const float*>(values.data()),
+                            values.size() / sizeof(float));
+    if (first_not_finite(numbers) < numbers.size()) {
+      fail(ExitCode::kData,
+           "{}: {} holds NaN or infinity: it was saved by a run that had failed; resume from an "
+           "older checkpoint (checkpoint.resume=PATH in a new run.dir)",
+           reader.path(), tensors_[i].name);
+    }
     stream.copy(at.flat->as<float>() + parameter.offset, values.data(), values.size());
     stream.synchronize();
     report(progress);

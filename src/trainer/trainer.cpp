@@ -7,20 +7,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 namespace lockstep {
 namespace {
 
 constexpr std::int64_t kMaxFailedSaves = 3;
-
-ModelPlan model_plan(const Options& options) {
-  ModelPlan plan;
-  plan.dtype = options.precision.dtype;
-  plan.batch = options.train.micro_batch_size;
-  plan.seq_len = options.model.seq_len;
-  plan.head_chunks = options.memory.lm_head_chunks;
-  return plan;
-}
 
 }  // namespace
 
@@ -29,32 +21,30 @@ Trainer::Trainer(const TrainerInputs& inputs)
       options_(inputs.options),
       arena_(inputs.device),
       stream_(inputs.device, "compute"),
-      model_(make_model(options_.model, model_plan(options_), arena_,
-                        &inputs.device.kernels().scratch_bytes)),
-      state_(*model_, options_, inputs.steps, inputs.world.rank(), inputs.world.size(), arena_,
-             stream_),
-      buckets_(model_->parameters().grads(),
+      memory_(allocate_training(arena_, options_, inputs.val_data != nullptr,
+                                inputs.device.kernels(), inputs.make_model)),
+      model_(*memory_.model),
+      state_(model_, memory_.optimizer, options_, inputs.steps, inputs.world.rank(),
+             inputs.world.size(), stream_),
+      buckets_(model_.parameters().grads(),
                static_cast<std::int64_t>(options_.comm.bucket_mib * 1048576.0),
                options_.comm.overlap, inputs.communicator, inputs.device),
-      batches_(arena_, inputs.device, options_.train.micro_batch_size * options_.model.seq_len),
+      batches_(memory_.batch, inputs.device),
       checkpointer_(
           state_, inputs.world, {inputs.checkpoints, inputs.tokenizer_directory},
           options_.checkpoint, [this] { report_progress(); }, inputs.log),
       clock_(inputs.device) {
-  if (in_.val_data != nullptr) {
-    evaluator_.emplace(arena_, inputs.device, options_.train.micro_batch_size,
-                       options_.model.seq_len);
-  }
+  if (memory_.eval) evaluator_.emplace(*memory_.eval, inputs.device);
 }
 
 Trainer::~Trainer() = default;
 
 void Trainer::initialize() {
   if (in_.initial_weights == nullptr) {
-    model_->parameters().initialize(options_.run.seed, in_.threads, stream_);
+    model_.parameters().initialize(options_.run.seed, in_.threads, stream_);
     return;
   }
-  load_weights(model_->parameters(), *in_.initial_weights, stream_, [this] { report_progress(); });
+  load_weights(model_.parameters(), *in_.initial_weights, stream_, [this] { report_progress(); });
 }
 
 void Trainer::restore(CheckpointReader& reader) {
@@ -63,6 +53,7 @@ void Trainer::restore(CheckpointReader& reader) {
   step_ = saved_step_ = meta.step;
   samples_ = meta.data_counter;
   best_val_loss_ = meta.best_val_loss;
+  best_step_ = meta.best_step;
 }
 
 ExitCode Trainer::run() {
@@ -84,14 +75,17 @@ ExitCode Trainer::run() {
     if (state_.unread() > lag) read_report(loader.wait_ms());
     const bool last = step_ == in_.steps;
     const bool evaluates = validates_here();
-    const bool saves = due(options_.checkpoint.interval) && !last;
-    if (evaluates || saves || last || !warm) {
+    const bool timed = save_asked_;
+    const bool due_here = due(options_.checkpoint.interval);
+    if (evaluates || timed || due_here || last || !warm) {
       drain(loader.wait_ms());
       measure_memory();
       warm = true;
     }
     if (evaluates) evaluate();
-    if (saves) save("interval", /*required=*/false);
+    const bool best = options_.checkpoint.keep_best && best_step_ == step_;
+    const bool saves = (due_here || timed || best) && !last;
+    if (saves) save(due_here ? "interval" : timed ? "time" : "best", /*required=*/false);
     if (evaluates || saves) clock_.start(step_, loader.wait_ms(), stream_);
     report_progress();
   }
@@ -109,13 +103,14 @@ void Trainer::train_step(TrainLoader& loader) {
     if (micro + 1 == in_.accumulation) {
       ready = [this](std::int64_t begin, std::int64_t end) { buckets_.add(begin, end, stream_); };
     }
-    model_->forward_backward(batch.tokens, batch.targets, state_.step_state(), state_.totals(),
-                             ready, stream_);
+    model_.forward_backward(batch.tokens, batch.targets, state_.step_state(), state_.totals(),
+                            ready, stream_);
   }
   buckets_.finalize(stream_);
   ++step_;
   samples_ += options_.train.global_batch_size;
-  state_.end_step(step_, wants_to_stop(), in_.communicator, stream_);
+  state_.end_step(step_, {.stop = wants_to_stop(), .save = wants_to_save()}, in_.communicator,
+                  stream_);
   clock_.step_enqueued(stream_);
   in_.communicator.check_async_error();
 }
@@ -145,11 +140,18 @@ bool Trainer::wants_to_stop() const {
   return alive + needed >= in_.time_limit_seconds;
 }
 
+// Also a vote: only rank 0 has an interval.
+bool Trainer::wants_to_save() const {
+  return in_.save_interval_seconds > 0.0 &&
+         clock_.seconds_alive() - last_save_ >= in_.save_interval_seconds;
+}
+
 void Trainer::read_report(double data_wait_ms) {
   const StepReport report = state_.read();
   clock_.step_done(buckets_.exposed_ms());
   if (report.state.finite == 0) on_skip(report);
   if (report.stop) stop_ = true;
+  if (report.save) save_asked_ = true;
   const std::int64_t interval = options_.log.interval;
   const bool logged = interval > 0 && report.step % interval == 0;
   if (logged || report.step == in_.steps) log_row(report, data_wait_ms);
@@ -168,9 +170,7 @@ void Trainer::measure_memory() {
 }
 
 void Trainer::on_skip(const StepReport& report) {
-  const std::string cause = report.bad_parameter.empty()
-                                ? std::string("no target counted")
-                                : "gradient of " + report.bad_parameter + " is not finite";
+  const std::string cause = "gradient of " + report.bad_parameter + " is not finite";
   in_.log.info("step {} skipped: {}; loss scale is now {}", report.step, cause,
                report.state.loss_scale);
   if (in_.directory != nullptr) {
@@ -219,7 +219,7 @@ void Trainer::evaluate() {
     report_progress();
     return wants_to_stop();
   };
-  const auto result = evaluator_->run(*model_, *in_.val_data,
+  const auto result = evaluator_->run(model_, *in_.val_data,
                                       options_.eval.batches * options_.train.global_batch_size,
                                       in_.world, alive, stream_);
   phase_ = "train";
@@ -227,7 +227,10 @@ void Trainer::evaluate() {
     stop_ = validation_cut_ = true;
     return;
   }
-  best_val_loss_ = std::min(result->loss, best_val_loss_.value_or(result->loss));
+  if (std::isfinite(result->loss) && (!best_val_loss_ || result->loss < *best_val_loss_)) {
+    best_val_loss_ = result->loss;
+    best_step_ = step_;
+  }
   in_.log.info("step {}/{} | val_loss {:.4f} | val_accuracy {:.4f} | perplexity {:.2f} | {} tokens",
                step_, in_.steps, result->loss, result->accuracy, result->perplexity(),
                result->tokens);
@@ -245,6 +248,7 @@ void Trainer::save(const char* why, bool required) {
   meta.tokens = tokens();
   meta.data_counter = samples_;
   meta.best_val_loss = best_val_loss_;
+  meta.best_step = best_step_;
   meta.gemm_plan = in_.device.kernels().gemm_plan(in_.device.context());
   meta.time = utc_now();
   // Rows through this step are on disk before the checkpoint is announced.
@@ -254,6 +258,8 @@ void Trainer::save(const char* why, bool required) {
   const std::string path = checkpointer_.save(meta, rows_first, stream_);
   const double seconds = std::chrono::duration<double>(StepClock::Clock::now() - began).count();
   save_seconds_ = std::max(save_seconds_, seconds);
+  last_save_ = clock_.seconds_alive();
+  save_asked_ = false;
   phase_ = "train";
   if (path.empty()) {
     ++failed_saves_;
@@ -267,7 +273,6 @@ void Trainer::save(const char* why, bool required) {
   }
   failed_saves_ = 0;
   saved_step_ = step_;
-  checkpointer_.protect("");  // the checkpoint that the run resumed from has a successor
   in_.log.info("checkpoint {} saved in {:.2f} s ({})", path, seconds, why);
   if (in_.directory != nullptr) {
     in_.directory->event("save", step_,

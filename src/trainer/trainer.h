@@ -9,12 +9,11 @@
 #include "core/weight_source.h"
 #include "data/loader.h"
 #include "eval/evaluate.h"
-#include "trainer/batch_upload.h"
 #include "trainer/checkpointer.h"
 #include "trainer/grad_buckets.h"
 #include "trainer/run_directory.h"
 #include "trainer/step_clock.h"
-#include "trainer/training_state.h"
+#include "trainer/training_memory.h"
 
 #include <functional>
 #include <memory>
@@ -41,9 +40,11 @@ struct TrainerInputs {
   std::string tokenizer_directory;          // copied into every checkpoint; may be ""
   WeightSource* initial_weights = nullptr;  // absent: drawn by name and seed
   CheckpointMeta identity;                  // seed, run id, config, revision, fingerprint, ...
-  std::function<bool()> stop_requested;     // a signal arrived on this rank
-  double seconds_since_start = 0.0;         // of the process, when the trainer is made
-  double time_limit_seconds = 0.0;          // from process start; 0: none; rank 0 watches it
+  ModelFactory make_model = lockstep::make_model;
+  std::function<bool()> stop_requested;  // a signal arrived on this rank
+  double seconds_since_start = 0.0;      // of the process, when the trainer is made
+  double time_limit_seconds = 0.0;       // from process start; 0: none; rank 0 watches it
+  double save_interval_seconds = 0.0;    // between checkpoints; 0: not by time; rank 0's clock
 };
 
 class Trainer {
@@ -80,6 +81,7 @@ class Trainer {
   bool due(std::int64_t interval) const { return interval > 0 && step_ % interval == 0; }
   void report_progress() const;
   bool wants_to_stop() const;
+  bool wants_to_save() const;
   bool validates_here() const;
   std::int64_t tokens_per_step() const;
   std::int64_t tokens() const { return samples_ * options_.model.seq_len; }
@@ -91,7 +93,8 @@ class Trainer {
   // Device memory and work, in order of construction.
   Arena arena_;
   Stream stream_;
-  std::unique_ptr<Model> model_;
+  TrainingMemory memory_;
+  Model& model_;
   TrainingState state_;
   GradBuckets buckets_;
   BatchUpload batches_;
@@ -105,10 +108,13 @@ class Trainer {
   std::int64_t saved_step_ = -1;
   std::int64_t failed_saves_ = 0;
   bool stop_ = false;
+  bool save_asked_ = false;  // by a vote that has been read
   bool evaluate_first_ = false;
   bool validation_cut_ = false;  // by a stop; it is done after the resume
   std::optional<double> best_val_loss_;
-  double save_seconds_ = 0.0;  // the longest save so far
+  std::optional<std::int64_t> best_step_;  // where it was measured
+  double save_seconds_ = 0.0;              // the longest save so far
+  double last_save_ = 0.0;                 // or attempt, in seconds of clock_
   StepClock clock_;
   std::size_t memory_peak_ = 0;
 };

@@ -2,6 +2,7 @@
 // host.
 #include "trainer/training_state.h"
 
+#include "comm/ordered_sum.h"
 #include "ops/optimizer.h"
 
 #include <cmath>
@@ -12,7 +13,7 @@ namespace lockstep {
 namespace {
 
 constexpr std::int64_t kTotals = 3;
-constexpr std::int64_t kVotes = 1;
+constexpr std::int64_t kVotes = 2;
 
 std::size_t report_bytes(const Tensor& verdict) { return verdict.bytes() + sizeof(StepState); }
 
@@ -58,22 +59,20 @@ OptimizerBuffers::OptimizerBuffers(const ParameterSet& parameters, Arena& arena)
   state = arena.allocate("step state", {sizeof(StepState)}, DType::kU8, kGroup);
 }
 
-TrainingState::TrainingState(Model& model, const Options& options, std::int64_t steps, int rank,
-                             int world, Arena& arena, Stream& stream)
+TrainingState::TrainingState(Model& model, OptimizerBuffers buffers, const Options& options,
+                             std::int64_t steps, int rank, int world, Stream& stream)
     : model_(model),
       rules_(step_rules(options, steps)),
       optimizer_(options.optimizer),
-      buffers_(model.parameters(), arena),
+      buffers_(std::move(buffers)),
       segments_(static_cast<std::int64_t>(buffers_.work.segment_parameter.size())),
       state_(static_cast<StepState*>(buffers_.state.data)),
-      votes_(stream.device(), kSlots * sizeof(double)),
+      votes_(stream.device(), kSlots * kVotes * sizeof(double)),
       reports_(stream.device(), kSlots * report_bytes(buffers_.verdict)) {
-  // Each segment is summed by one owner: rank r owns the r-th part of the segments.
-  const std::int64_t first = segments_ * rank / world;
-  const std::int64_t last = segments_ * (rank + 1) / world;
+  const ChunkRange own = own_chunks(segments_, rank, world);
   for (const WorkItem& item : buffers_.work.items) {
-    if (item.segment < first) ++norm_begin_;
-    if (item.segment >= first && item.segment < last) ++norm_count_;
+    if (item.segment < own.begin) ++norm_begin_;
+    if (item.segment >= own.begin && item.segment < own.end) ++norm_count_;
   }
   stream.copy(buffers_.items.data, buffers_.work.items.data(), buffers_.items.bytes());
   stream.synchronize();
@@ -104,7 +103,7 @@ void TrainingState::begin_step(Stream& stream) {
   stream.zero(buffers_.verdict.data, buffers_.verdict.bytes());
 }
 
-void TrainingState::end_step(std::int64_t step, bool stop, Communicator& communicator,
+void TrainingState::end_step(std::int64_t step, StepVotes votes, Communicator& communicator,
                              Stream& stream) {
   CHECK(unread_ < kSlots, "{} steps were not read", unread_);
   const Tensor& verdict = buffers_.verdict;
@@ -117,9 +116,10 @@ void TrainingState::end_step(std::int64_t step, bool stop, Communicator& communi
                   .scratch = model_.scratch()},
                  stream);
   const auto slot = static_cast<std::size_t>(enqueued_ % kSlots);
-  votes_.as<double>()[slot] = stop ? 1.0 : 0.0;
-  stream.copy(verdict.as<double>() + segments_ + kTotals, votes_.as<double>() + slot,
-              sizeof(double));
+  double* mine = votes_.as<double>() + slot * kVotes;
+  mine[0] = votes.stop ? 1.0 : 0.0;
+  mine[1] = votes.save ? 1.0 : 0.0;
+  stream.copy(verdict.as<double>() + segments_ + kTotals, mine, kVotes * sizeof(double));
   communicator.all_reduce(TypedSpan(verdict), ReduceOp::kSum, stream);
   ops::step_update({.state = state_, .verdict = verdict, .segments = segments_, .rules = rules_},
                    stream);
@@ -161,6 +161,7 @@ StepReport TrainingState::read() {
   report.loss = verdict[segments + 1] > 0.0 ? verdict[segments] / verdict[segments + 1]
                                             : std::numeric_limits<double>::quiet_NaN();
   report.stop = verdict[segments + kTotals] > 0.0;
+  report.save = verdict[segments + kTotals + 1] > 0.0;
   for (std::size_t s = 0; s < segments && report.bad_parameter.empty(); ++s) {
     if (!std::isfinite(verdict[s])) {
       report.bad_parameter = model_.parameters()[buffers_.work.segment_parameter[s]].name;

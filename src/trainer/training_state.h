@@ -19,7 +19,14 @@ struct StepReport {
   double loss = 0.0;  // of this step, over all ranks; NaN when nothing counted
   std::int64_t valid_tokens = 0;
   bool stop = false;          // some rank asked to stop
+  bool save = false;          // some rank asked for a checkpoint
   std::string bad_parameter;  // first tensor whose gradient was not finite, or ""
+};
+
+// What one rank asks for; the ranks decide together, with the sums of the step.
+struct StepVotes {
+  bool stop = false;
+  bool save = false;
 };
 
 // The device buffers of the optimizer and the verdict; `arena` may be dry.
@@ -29,15 +36,15 @@ struct OptimizerBuffers {
   ParameterSet::Work work;
   Tensor moment1, moment2;  // (flat) fp32
   Tensor items;             // WorkItems, uint8
-  Tensor verdict;           // (segments + 4) fp64: squared sums, totals, votes to stop
+  Tensor verdict;           // (segments + 5) fp64: squared sums, totals, votes
   Tensor state;             // StepState, uint8
 };
 
 class TrainingState {
  public:
-  // Allocates moments and the step's buffers. `steps` ends the schedule.
-  TrainingState(Model& model, const Options& options, std::int64_t steps, int rank, int world,
-                Arena& arena, Stream& stream);
+  // `buffers`: those of the model's parameters. `steps` ends the schedule.
+  TrainingState(Model& model, OptimizerBuffers buffers, const Options& options, std::int64_t steps,
+                int rank, int world, Stream& stream);
 
   ParameterSet& parameters() { return model_.parameters(); }
   const Tensor& moment(int which) const { return which == 0 ? buffers_.moment1 : buffers_.moment2; }
@@ -51,9 +58,9 @@ class TrainingState {
 
   // Zeroes the verdict; before the first micro-batch.
   void begin_step(Stream& stream);
-  // After the gradients are reduced: norm, one all-reduce of the verdict, decision, update. `stop`
-  // is this rank's vote. Everything is enqueued; read() gives the result later.
-  void end_step(std::int64_t step, bool stop, Communicator& communicator, Stream& stream);
+  // After the gradients are reduced: norm, one all-reduce of the verdict, decision, update.
+  // Everything is enqueued; read() gives the result later.
+  void end_step(std::int64_t step, StepVotes votes, Communicator& communicator, Stream& stream);
   // The report of the oldest step not read yet; blocks until the device has reached it.
   StepReport read();
   std::int64_t unread() const { return unread_; }
@@ -69,7 +76,7 @@ class TrainingState {
   std::int64_t norm_begin_ = 0;  // the items whose segments this rank sums
   std::int64_t norm_count_ = 0;
   StepState* state_ = nullptr;  // in buffers_.state
-  PinnedBuffer votes_;          // kSlots doubles
+  PinnedBuffer votes_;          // kSlots x (stop, save) as doubles
   PinnedBuffer reports_;        // kSlots x (verdict, StepState)
   std::vector<Event> done_;
   std::vector<std::int64_t> steps_;

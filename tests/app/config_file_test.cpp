@@ -93,7 +93,7 @@ TEST(ConfigFile, NamesWrongTypesAndWhatWasExpected) {
 
 TEST(ConfigFile, NamesValuesOutOfRange) {
   EXPECT_EQ(refusal("[optimizer]\nbeta2 = 1.01\n"),
-            "x.toml:2:9: optimizer.beta2: expected a number from 0 to 1, got 1.01");
+            "x.toml:2:9: optimizer.beta2: expected a number >= 0 and < 1, got 1.01");
   EXPECT_EQ(refusal("[optimizer]\nlr = inf\n"),
             "x.toml:2:6: optimizer.lr: expected a number >= 0, got inf");
   EXPECT_EQ(refusal("[run]\nseed = -1\n"),

@@ -32,12 +32,12 @@ std::map<std::string, int> field_counts(const Options& o) {
   [[maybe_unused]] const auto& [p1, p2, p3, p4, p5] = precision;
   [[maybe_unused]] const auto& [c1, c2, c3, c4, c5] = comm;
   [[maybe_unused]] const auto& [y1] = memory;
-  [[maybe_unused]] const auto& [k1, k2, k3, k4] = checkpoint;
+  [[maybe_unused]] const auto& [k1, k2, k3, k4, k5, k6, k7] = checkpoint;
   [[maybe_unused]] const auto& [e1, e2] = eval;
   [[maybe_unused]] const auto& [l1] = log;
   return {{"run", 6},        {"model", 18},    {"data", 4}, {"train", 7},
           {"optimizer", 11}, {"precision", 5}, {"comm", 5}, {"memory", 1},
-          {"checkpoint", 4}, {"eval", 2},      {"log", 1}};
+          {"checkpoint", 7}, {"eval", 2},      {"log", 1}};
 }
 
 const void* address_of(const ConfigKey& key) {
@@ -86,11 +86,12 @@ void set_unusual(Options& o) {
   o.model.attention_bias = "true";
   o.data.train = {"a,b.bin", "0.7:x/*.bin"};
   o.data.val = {};
-  o.train.epochs = 1.0 / 3.0;
+  o.optimizer.clip_grad = 1.0 / 3.0;
   o.train.time_limit_minutes = "12.5";
-  o.optimizer.lr = 5e-324;
-  o.optimizer.eps = 1.7976931348623157e308;
-  o.optimizer.beta1 = 1.0;
+  o.train.epochs = 1.7976931348623157e308;
+  o.optimizer.lr = 1.1754943508222875e-38;
+  o.optimizer.eps = 3.4028234663852886e38;
+  o.optimizer.beta1 = 0.9999999403953552;
   o.optimizer.weight_decay = 123456789012345680.0;
   o.precision.loss_scale = "1024";
   o.comm.overlap = false;
@@ -126,11 +127,11 @@ TEST(Config, RandomDoublesSurviveTheDump) {
     const double value = std::abs(std::bit_cast<double>(bits));
     if (!std::isfinite(value)) continue;
     Options options, loaded;
-    options.optimizer.lr = value;
+    options.train.epochs = value;
     ConfigRegistry registry(loaded);
     registry.load_text(
-        "[optimizer]\nlr = " + to_toml(*ConfigRegistry(options).find("optimizer.lr")), "x.toml");
-    ASSERT_EQ(std::bit_cast<std::uint64_t>(loaded.optimizer.lr),
+        "[train]\nepochs = " + to_toml(*ConfigRegistry(options).find("train.epochs")), "x.toml");
+    ASSERT_EQ(std::bit_cast<std::uint64_t>(loaded.train.epochs),
               std::bit_cast<std::uint64_t>(value));
   }
 }
@@ -175,6 +176,37 @@ TEST(Config, SuggestionsNameTheNearestKey) {
             std::string::npos);
 }
 
+// What fp32 or 32 bits cannot hold is refused where it is given, not used as infinity or 0.
+TEST(Config, ValuesThatWouldBeNarrowedObeyTheNarrowRange) {
+  Options options;
+  const ConfigRegistry registry(options);
+  const auto problem = [&](const char* name, const std::string& text) {
+    const ConfigKey* key = registry.find(name);
+    return assign(*key, value_from_text(*key, text)).value_or("");
+  };
+  EXPECT_EQ(problem("precision.loss_scale", "1e39"),
+            "expected dynamic or a number > 0, got \"1e39\"; it is used as fp32, whose numbers are "
+            "0 and 1.2e-38 to 3.4e+38");
+  EXPECT_EQ(problem("precision.growth_interval", "4294967296"),
+            "expected a whole number from 1 to 2147483647, got 4294967296");
+  EXPECT_NE(problem("optimizer.beta1", "0.99999999999"), "");  // 1 in fp32
+  for (const char* name :
+       {"optimizer.lr", "optimizer.eps", "optimizer.weight_decay", "optimizer.clip_grad",
+        "precision.initial_loss_scale", "precision.min_loss_scale", "model.rope_theta",
+        "model.norm_eps", "model.init_std"}) {
+    for (const char* text : {"1e39", "1e-39"}) {
+      EXPECT_NE(problem(name, text).find("fp32"), std::string::npos) << name;
+    }
+    EXPECT_EQ(problem(name, "1e-7"), "") << name;
+  }
+  for (const char* name :
+       {"model.layers", "model.hidden", "model.ffn", "model.vocab", "model.heads", "model.head_dim",
+        "model.seq_len", "train.micro_batch_size", "train.global_batch_size", "train.max_skips",
+        "eval.batches", "comm.bucket_mib", "comm.timeout_seconds", "checkpoint.interval_minutes"}) {
+    EXPECT_NE(problem(name, "1000000000000000000"), "") << name;
+  }
+}
+
 TEST(Config, TextValuesObeyTypeAndRange) {
   Options options;
   const ConfigRegistry registry(options);
@@ -185,11 +217,12 @@ TEST(Config, TextValuesObeyTypeAndRange) {
   EXPECT_EQ(problem("optimizer.lr", "fast"), "expected a number >= 0, got \"fast\"");
   EXPECT_EQ(problem("optimizer.lr", "-1"), "expected a number >= 0, got -1");
   EXPECT_EQ(problem("optimizer.lr", "nan"), "expected a number >= 0, got nan");
-  EXPECT_EQ(problem("optimizer.beta1", "1.5"), "expected a number from 0 to 1, got 1.5");
+  EXPECT_EQ(problem("optimizer.beta1", "1.5"), "expected a number >= 0 and < 1, got 1.5");
   EXPECT_EQ(problem("train.steps", "1.5"), "expected a whole number >= 0, got \"1.5\"");
   EXPECT_EQ(problem("train.steps", "10x"), "expected a whole number >= 0, got \"10x\"");
   EXPECT_EQ(problem("train.steps", ""), "expected a whole number >= 0, got \"\"");
-  EXPECT_EQ(problem("train.micro_batch_size", "0"), "expected a whole number >= 1, got 0");
+  EXPECT_EQ(problem("train.micro_batch_size", "0"),
+            "expected a whole number from 1 to 16777216, got 0");
   EXPECT_EQ(problem("run.threads", "3000000000"), "expected a whole number >= 0, got 3000000000");
   EXPECT_EQ(problem("comm.overlap", "yes"), "expected true or false, got \"yes\"");
   EXPECT_EQ(problem("precision.dtype", "bf61"),
@@ -205,7 +238,7 @@ TEST(Config, TextValuesObeyTypeAndRange) {
   EXPECT_EQ(problem("train.time_limit_minutes", "auto"), "");
   EXPECT_EQ(problem("train.time_limit_minutes", ""), "");
   EXPECT_EQ(problem("train.time_limit_minutes", "soon"),
-            "expected \"\", auto or a number > 0, got \"soon\"");
+            "expected \"\", auto or a number > 0 and <= 1000000000, got \"soon\"");
 }
 
 }  // namespace

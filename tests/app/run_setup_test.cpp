@@ -129,5 +129,35 @@ TEST_F(RunSetup, SqueueIsAskedInItsOwnWords) {
   setenv("PATH", path.c_str(), 1);
 }
 
+TEST_F(RunSetup, WithoutAnIntervalCheckpointsComeEveryThirtyMinutes) {
+  const auto resolved = [](std::int64_t interval, const std::string& minutes) {
+    CheckpointOptions checkpoint{.interval = interval, .interval_minutes = minutes};
+    resolve_checkpoint(checkpoint);
+    return checkpoint.interval_minutes;
+  };
+  EXPECT_EQ(resolved(0, "auto"), "30");
+  EXPECT_EQ(resolved(100, "auto"), "0");
+  EXPECT_EQ(resolved(0, "0"), "0");  // never, when the user says so
+  EXPECT_EQ(resolved(100, "5"), "5");
+  set_up_run(options_, 1);
+  EXPECT_EQ(options_.checkpoint.interval_minutes, "30");  // what is dumped
+  EXPECT_EQ(save_interval_seconds(options_.checkpoint), 1800.0);
+  EXPECT_EQ(saving_text(options_.checkpoint), "every 30 minutes, at the end and on a stop");
+}
+
+TEST_F(RunSetup, AsynchronousSavingIsRefused) {
+  EXPECT_EQ(refusal(), ExitCode::kDone);
+  options_.checkpoint.async = true;
+  EXPECT_EQ(refusal(), ExitCode::kConfig);
+}
+
+TEST_F(RunSetup, MoreTokensThanCanBeCountedAreRefused) {
+  options_.train.steps = std::int64_t{1} << 60;
+  EXPECT_EQ(refusal(), ExitCode::kConfig);
+  options_.train.steps = 0;
+  options_.train.epochs = 1e300;
+  EXPECT_EQ(refusal(), ExitCode::kConfig);
+}
+
 }  // namespace
 }  // namespace lockstep

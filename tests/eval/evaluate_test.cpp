@@ -1,6 +1,8 @@
-// The evaluator: the same answer whatever the batch, the first samples only, masks, and a stop.
+// The evaluator: the same bits whatever the number of ranks, the same answer whatever the batch,
+// the first samples only, masks, and a stop.
 #include "eval/evaluate.h"
 
+#include "comm/mpi_main.h"
 #include "eval/fixture.h"
 
 namespace lockstep {
@@ -9,15 +11,38 @@ namespace {
 using test::TempDir;
 using test::tiny_data;
 
+// On the ranks of `world`, or alone.
 std::optional<Evaluation> evaluate(const Dataset& data, std::int64_t batch, std::int64_t samples,
-                                   const std::function<bool()>& stop = {}) {
+                                   const std::function<bool()>& stop = {}, World* world = nullptr) {
   test::Machine machine = test::open_cpu();
   Arena arena(*machine.device);
   const auto model = test::open_model(machine, arena, batch);
   model->parameters().initialize(/*seed=*/3, /*threads=*/1, *machine.stream);
-  Evaluator evaluator(arena, *machine.device, batch, test::kSeqLen);
-  const auto world = make_self_world();
-  return evaluator.run(*model, data, samples, *world, stop, *machine.stream);
+  Evaluator evaluator(EvalBuffers(arena, batch, test::kSeqLen), *machine.device);
+  const auto alone = make_self_world();
+  return evaluator.run(*model, data, samples, world == nullptr ? *alone : *world, stop,
+                       *machine.stream);
+}
+
+TEST(Evaluator, TheNumberOfRanksDoesNotMatter) {
+  const TempDir folder;
+  const Dataset data = tiny_data(folder, 75);  // 38 micro-batches, the last one half full
+  const auto all = make_mpi_world(30.0);
+  const auto expected = evaluate(data, 2, 0);
+  const auto result = evaluate(data, 2, 0, {}, all.get());
+  ASSERT_TRUE(expected && result);
+  EXPECT_EQ(result->loss, expected->loss);
+  EXPECT_EQ(result->accuracy, expected->accuracy);
+  EXPECT_EQ(result->tokens, expected->tokens);
+}
+
+TEST(Evaluator, AVoteOfOneRankEndsIt) {
+  const TempDir folder;
+  const auto all = make_mpi_world(30.0);
+  const bool last = all->rank() == all->size() - 1;
+  EXPECT_FALSE(evaluate(
+                   tiny_data(folder, 7), 1, 0, [&] { return last; }, all.get())
+                   .has_value());
 }
 
 TEST(Evaluator, TheBatchDoesNotMatter) {
@@ -55,3 +80,5 @@ TEST(Evaluator, DataWithoutATargetIsRefused) {
 
 }  // namespace
 }  // namespace lockstep
+
+int main(int argc, char** argv) { return lockstep::run_mpi_tests(argc, argv); }

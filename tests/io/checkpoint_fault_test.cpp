@@ -169,8 +169,10 @@ TEST(CheckpointFault, FailuresWhileDeletingAreReported) {
   for (int n = 1;; ++n) {
     int calls = 0;
     const FileSystem files([&](FileCall, const std::string&) { return ++calls == n ? EIO : 0; });
+    std::vector<CheckpointEntry> old = list_checkpoints(scratch.path());
+    old.erase(old.begin());
     const auto caught =
-        testing::catch_user_error([&] { prune_checkpoints(files, scratch.path(), 1, 0, ""); });
+        testing::catch_user_error([&] { delete_checkpoints(files, scratch.path(), old); });
     if (calls < n) break;
     EXPECT_EQ(caught.code, ExitCode::kIo) << n;
     EXPECT_NO_THROW(verify_checkpoint(scratch / "step_00000003", VerifyLevel::kDeep));

@@ -229,6 +229,37 @@ TEST(Checkpoint, NothingStaysOpen) {
   EXPECT_EQ(H5Fget_obj_count(static_cast<hid_t>(H5F_OBJ_ALL), H5F_OBJ_ALL), 0);
 }
 
+// Bytes that this process has asked the system to read so far.
+std::int64_t bytes_read() {
+  std::ifstream io("/proc/self/io");
+  std::string name;
+  std::int64_t value = 0;
+  io >> name >> value;
+  return value;
+}
+
+TEST(Checkpoint, FilesAreHashedOnceAndRanksShareTheWork) {
+  ScratchDirectory scratch;
+  State state;
+  state.add("model/w", {4000, 400});
+  state.meta = testing::sample_meta(1);
+  const std::string path = testing::save(scratch.path(), state, 40);  // more than stay open
+  const std::int64_t size = CheckpointReader(path).bytes();
+  const auto cost = [&](auto&& work) {
+    const std::int64_t before = bytes_read();
+    work();
+    return bytes_read() - before;
+  };
+  CheckpointReader reader(path);
+  std::vector<std::byte> all(state.bytes[0].size());
+  EXPECT_GT(cost([&] { reader.verify_files(0, 4); }), size / 5);
+  EXPECT_LT(cost([&] { CheckpointReader(path).verify_files(3, 4); }), size / 3);
+  reader.trust_files();  // other ranks have done the rest
+  EXPECT_LT(cost([&] { reader.verify_files(); }), size / 10);
+  EXPECT_LT(cost([&] { reader.read("model/w", 0, all); }), size + size / 3);
+  EXPECT_EQ(all, state.bytes[0]);
+}
+
 TEST(Checkpoint, UnknownTensorAndMissingCheckpointAreNamed) {
   ScratchDirectory scratch;
   CheckpointReader reader(testing::save(scratch.path(), testing::small_state(), 1));

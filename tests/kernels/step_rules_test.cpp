@@ -183,6 +183,24 @@ TEST(Schedule, ReachesTheFinalRateAtTheEndAndStaysThere) {
   EXPECT_FLOAT_EQ(learning_rate(schedule_rules(StepRules::Schedule::kConstant), 14), 2.0f);
 }
 
+// A run of one step, one update after the warm-up, one update of wsd's decay.
+TEST(Schedule, ADecayOfOneUpdateTrainsAtThePeak) {
+  for (const auto schedule :
+       {StepRules::Schedule::kLinear, StepRules::Schedule::kCosine, StepRules::Schedule::kWsd}) {
+    StepRules rules = schedule_rules(schedule);
+    rules.final_lr_fraction = 0.0f;
+    rules.decay_steps = 1;
+    for (const std::int64_t warmup : {0, 4}) {
+      rules.warmup_steps = warmup;
+      rules.total_steps = warmup + 1;
+      EXPECT_FLOAT_EQ(learning_rate(rules, warmup + 1), 2.0f);
+      EXPECT_FLOAT_EQ(learning_rate(rules, warmup + 2), 0.0f);
+    }
+    rules.total_steps = 14;
+    EXPECT_EQ(learning_rate(rules, 14) == 2.0f, schedule == StepRules::Schedule::kWsd);
+  }
+}
+
 TEST(Schedule, Shapes) {
   const StepRules linear = schedule_rules(StepRules::Schedule::kLinear);
   EXPECT_FLOAT_EQ(learning_rate(linear, 9), 1.25f);  // half of the way from 2 to 0.5

@@ -32,12 +32,13 @@ struct Bench {
         model(make_model(options.model,
                          {.dtype = options.precision.dtype, .batch = 2, .seq_len = 8}, arena,
                          &machine.device->kernels().scratch_bytes)),
-        state(*model, options, /*steps=*/100, /*rank=*/0, /*world=*/1, arena, *machine.stream),
+        state(*model, OptimizerBuffers(model->parameters(), arena), options, /*steps=*/100,
+              /*rank=*/0, /*world=*/1, *machine.stream),
         communicator(make_self_communicator()) {
     model->parameters().initialize(3, 1, *machine.stream);
   }
   // A step whose gradient is `value` everywhere (padding aside) and whose loss sum is 32 of 16.
-  void step(std::int64_t number, float value, bool stop = false) {
+  void step(std::int64_t number, float value, StepVotes votes = {}) {
     state.begin_step(*machine.stream);
     const ParameterSet& parameters = model->parameters();
     for (const Parameter& parameter : parameters.all()) {
@@ -46,7 +47,7 @@ struct Bench {
     }
     state.totals().as<double>()[0] = 32.0;
     state.totals().as<double>()[1] = 16.0;
-    state.end_step(number, stop, *communicator, *machine.stream);
+    state.end_step(number, votes, *communicator, *machine.stream);
   }
   std::vector<float> masters() const {
     const auto* data = model->parameters().masters().as<float>();
@@ -64,7 +65,7 @@ struct Bench {
 TEST(TrainingState, ReportsComeInOrderOneStepLate) {
   Bench bench(small_options(DType::kF32));
   bench.step(1, 1e-3f);
-  bench.step(2, 1e-3f, /*stop=*/true);
+  bench.step(2, 1e-3f, {.stop = true});
   EXPECT_EQ(bench.state.unread(), 2);
   const StepReport first = bench.state.read();
   EXPECT_EQ(first.step, 1);
@@ -77,8 +78,12 @@ TEST(TrainingState, ReportsComeInOrderOneStepLate) {
   EXPECT_NEAR(first.state.grad_norm, 1e-3 * std::sqrt(count), 1e-6);
   const StepReport second = bench.state.read();
   EXPECT_TRUE(second.stop);
+  EXPECT_FALSE(second.save);
   EXPECT_EQ(second.state.updates, 2);
   EXPECT_THROW(bench.state.read(), CheckError);
+  bench.step(3, 1e-3f, {.save = true});
+  const StepReport third = bench.state.read();
+  EXPECT_TRUE(third.save && !third.stop);
 }
 
 TEST(TrainingState, ANonFiniteGradientChangesNothingAndIsNamed) {
@@ -93,7 +98,7 @@ TEST(TrainingState, ANonFiniteGradientChangesNothingAndIsNamed) {
     const std::size_t at = parameters.find("transformer.h.0.mlp.c_fc.weight");
     parameters.grad(at).as<float>()[5] = bad;
     bench.state.totals().as<double>()[1] = 16.0;
-    bench.state.end_step(2, false, *bench.communicator, *bench.machine.stream);
+    bench.state.end_step(2, {}, *bench.communicator, *bench.machine.stream);
     const StepReport report = bench.state.read();
     EXPECT_EQ(report.state.finite, 0);
     EXPECT_EQ(report.bad_parameter, "transformer.h.0.mlp.c_fc.weight");
@@ -127,15 +132,15 @@ TEST(TrainingState, EachSegmentHasOneOwner) {
     std::vector<double> total;
     for (int rank = 0; rank < world; ++rank) {
       Bench bench(options);
-      TrainingState part(*bench.model, options, 100, rank, world, bench.arena,
-                         *bench.machine.stream);
+      TrainingState part(*bench.model, OptimizerBuffers(bench.model->parameters(), bench.arena),
+                         options, 100, rank, world, *bench.machine.stream);
       ParameterSet& parameters = bench.model->parameters();
       for (std::int64_t i = 0; i < parameters.flat_count(); ++i) {
         parameters.grads().as<float>()[i] = static_cast<float>(i % 7);
       }
       part.begin_step(*bench.machine.stream);
       part.totals().as<double>()[1] = 16.0;
-      part.end_step(1, false, *bench.communicator, *bench.machine.stream);
+      part.end_step(1, {}, *bench.communicator, *bench.machine.stream);
       const double norm = part.read().state.grad_norm;
       total.push_back(norm * norm);
     }
