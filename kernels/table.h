@@ -1,177 +1,164 @@
-// Every kernel of the project on one page: the argument structs and the table of function
-// references that each backend fills. A reference cannot stay unbound, so a backend that forgets a
-// kernel does not compile. src/ops/ checks the arguments, then makes one call through this table.
+// Every kernel of the project on one page: its arguments with their shapes, and the one list from
+// which the table of function references and each backend's declarations are made. What a kernel
+// computes, which dtypes and values it takes and what may overlap is said by its op in src/ops,
+// which checks the arguments and then makes one call through the table.
 //
 // Legend: B batch, T sequence, N = B*T rows, C channels, H query heads, G key/value heads, D head
 // dim, F ffn width, V vocabulary (Vp padded rows in device buffers), M/K gemm sizes.
-// Outputs are overwritten unless the comment says "accumulates". An absent tensor means "not
-// wanted". All work is enqueued on the stream and is complete when the stream reaches it.
-// Floating-point results never depend on thread count or timing: no floating-point atomics.
+// An absent tensor means "not wanted". All work is enqueued on the stream and is complete when the
+// stream reaches it. Floating-point results never depend on thread count or timing: no
+// floating-point atomics.
 #pragma once
 
 #include "core/tensor.h"
 #include "device/stream.h"
 
 #include <cstdint>
-#include <memory>
 #include <string>
 
 namespace lockstep {
 
-enum class Activation { kNone, kGelu };  // GELU is the tanh form of GPT-2
+enum class Activation { kNone, kGelu };
 
-// out = act(scale * op(a) op(b) + bias) + residual, or, backward, act'(preactivation) * op(a)
-// op(b). fp32 accumulation whatever the storage dtype. a and b share one dtype; out has it too, or
-// fp32.
-struct GemmArgs {
-  Tensor out;  // (M, N)
-  Tensor a;    // (M, K), or stored (K, M) when transpose_a
-  Tensor b;    // (K, N), or stored (N, K) when transpose_b (a weight's own layout)
+struct GemmArgs {  // ops/gemm.h
+  Tensor out;      // (M, N)
+  Tensor a;        // (M, K), or stored (K, M) when transpose_a
+  Tensor b;        // (K, N), or stored (N, K) when transpose_b (a weight's own layout)
   bool transpose_a = false;
   bool transpose_b = false;
-  bool accumulate = false;  // out += instead of out =; excludes activation and residual
+  bool accumulate = false;
   float scale = 1.0f;
-  Tensor bias;      // (N), a's dtype
-  Tensor residual;  // (M, N), out's dtype, added last; may be out itself
+  Tensor bias;      // (N)
+  Tensor residual;  // (M, N)
   Activation activation = Activation::kNone;
-  Tensor preactivation_out;  // (M, N), out's dtype: what went into the activation
+  Tensor preactivation_out;  // (M, N)
   Activation activation_grad = Activation::kNone;
-  Tensor preactivation;  // (M, N), out's dtype: read when activation_grad is set
-  Tensor bias_grad;      // (M) fp32, accumulates the sums of op(a)'s rows: with a = dy and
-                         // transpose_a this is the bias gradient beside dW = dy^T x
-  Tensor scratch;        // scratch_bytes() of uint8
+  Tensor preactivation;  // (M, N)
+  Tensor bias_grad;      // (M)
+  Tensor scratch;        // bytes
 };
 
-// Causal attention without a T x T matrix in memory (FlashAttention-2: Dao, arXiv 2307.08691).
-// Query row i of a sequence sees key rows 0 .. q_offset + i. Head h reads key/value head h / (H/G).
-struct AttentionShape {
+struct AttentionShape {       // ops/attention.h
   std::int64_t batch = 0;     // B
   std::int64_t q_len = 0;     // query rows per sequence
-  std::int64_t kv_len = 0;    // key rows per sequence that exist; q_offset + q_len <= kv_len
-  std::int64_t kv_rows = 0;   // key rows per sequence in memory (a KV cache's capacity), >= kv_len
+  std::int64_t kv_len = 0;    // key rows per sequence that exist
+  std::int64_t kv_rows = 0;   // key rows per sequence in memory (a KV cache's capacity)
   std::int64_t q_offset = 0;  // position of query row 0
   std::int64_t heads = 0;     // H
   std::int64_t kv_heads = 0;  // G
-  std::int64_t head_dim = 0;  // D, at most 256
+  std::int64_t head_dim = 0;  // D
 };
 struct AttentionForward {
-  Tensor out;  // (B*q_len, H*D)
-  Tensor lse;  // (B, H, q_len) fp32: log of the softmax denominator, for backward; may be absent
-  Tensor q;    // (B*q_len, H*D), rows may be strided
-  Tensor k;    // (B*kv_rows, G*D), rows may be strided
-  Tensor v;    // (B*kv_rows, G*D), rows may be strided
-  Tensor document_starts;  // (B*q_len) int32 or absent
+  Tensor out;              // (B*q_len, H*D)
+  Tensor lse;              // (B, H, q_len)
+  Tensor q;                // (B*q_len, H*D)
+  Tensor k;                // (B*kv_rows, G*D)
+  Tensor v;                // (B*kv_rows, G*D)
+  Tensor document_starts;  // (B*q_len)
   AttentionShape shape;
 };
-struct AttentionBackward {  // q_offset = 0, q_len = kv_len = kv_rows
-  Tensor dq, dk, dv;        // as q, k, v; rows may be strided
-  Tensor dout;              // (B*T, H*D)
-  Tensor q, k, v, out, lse;
-  Tensor document_starts;  // (B*T) int32 or absent
+struct AttentionBackward {
+  Tensor dq;               // (B*T, H*D)
+  Tensor dk, dv;           // (B*T, G*D)
+  Tensor dout;             // (B*T, H*D)
+  Tensor q;                // (B*T, H*D)
+  Tensor k, v;             // (B*T, G*D)
+  Tensor out;              // (B*T, H*D)
+  Tensor lse;              // (B, H, T)
+  Tensor document_starts;  // (B*T)
   AttentionShape shape;
-  Tensor scratch;  // scratch_bytes() of uint8
+  Tensor scratch;  // bytes
 };
 
 // Sequences of different lengths that are worked on together, their keys and values in pages.
 // Legend: S sequences, P pages a sequence may have.
 struct PagedBatch {
-  Tensor page_table;    // (S, P) int32
-  Tensor query_starts;  // (S + 1) int32
-  Tensor kv_lens;       // (S) int32
+  Tensor page_table;    // (S, P)
+  Tensor query_starts;  // (S + 1)
+  Tensor kv_lens;       // (S)
   std::int64_t page_size = 0;
 };
 struct PagedAttention {
   Tensor out;      // (N, H*D)
-  Tensor q;        // (N, H*D), rows may be strided
-  Tensor k_pages;  // (pages*page_size, G*D), rows may be strided
-  Tensor v_pages;  // (pages*page_size, G*D), rows may be strided
+  Tensor q;        // (N, H*D)
+  Tensor k_pages;  // (pages*page_size, G*D)
+  Tensor v_pages;  // (pages*page_size, G*D)
   PagedBatch batch;
   std::int64_t heads = 0;     // H
   std::int64_t kv_heads = 0;  // G
   std::int64_t head_dim = 0;  // D
 };
 struct PagedAppend {
-  Tensor k_pages;  // (pages*page_size, C), rows may be strided
-  Tensor v_pages;  // (pages*page_size, C), rows may be strided
-  Tensor k;        // (N, C), rows may be strided
-  Tensor v;        // (N, C), rows may be strided
+  Tensor k_pages;  // (pages*page_size, C)
+  Tensor v_pages;  // (pages*page_size, C)
+  Tensor k;        // (N, C)
+  Tensor v;        // (N, C)
   PagedBatch batch;
 };
 
-enum class NormKind { kLayerNorm, kRmsNorm };
-struct NormForward {
-  Tensor out;     // (N, C)
-  Tensor mean;    // (N) fp32; absent for RMSNorm
-  Tensor rstd;    // (N) fp32
-  Tensor x;       // (N, C)
-  Tensor weight;  // (C)
-  Tensor bias;    // (C) or absent
+// With mean it is a LayerNorm, without a RMSNorm.
+struct NormForward {  // ops/norm.h
+  Tensor out;         // (N, C)
+  Tensor mean;        // (N)
+  Tensor rstd;        // (N)
+  Tensor x;           // (N, C)
+  Tensor weight;      // (C)
+  Tensor bias;        // (C)
   float eps = 1e-5f;
-  NormKind kind = NormKind::kLayerNorm;
 };
-// dx = residual_grad + norm'(dy): the residual stream's gradient is added in the same pass.
 struct NormBackward {
   Tensor dx;             // (N, C)
-  Tensor dweight;        // (C) fp32, accumulates
-  Tensor dbias;          // (C) fp32, accumulates; absent when there is no bias
+  Tensor dweight;        // (C)
+  Tensor dbias;          // (C)
   Tensor dy;             // (N, C)
   Tensor x;              // (N, C)
-  Tensor mean, rstd;     // (N) fp32
+  Tensor mean, rstd;     // (N)
   Tensor weight;         // (C)
-  Tensor residual_grad;  // (N, C), may be dx itself; absent means 0
-  NormKind kind = NormKind::kLayerNorm;
-  Tensor scratch;  // scratch_bytes() of uint8
+  Tensor residual_grad;  // (N, C)
+  Tensor scratch;        // bytes
 };
 
-// out[r] = token_table[tokens[r]] + position_table[p], p = positions[r] where those are given, else
-// position_offset + r % seq_len.
-struct EmbeddingForward {
-  Tensor out;             // (N, C)
-  Tensor tokens;          // (N) int32, each in [0, V)
-  Tensor token_table;     // (V, C)
-  Tensor position_table;  // (P, C) or absent
-  Tensor positions;       // (N) int32 or absent
+struct EmbeddingForward {  // ops/embedding.h
+  Tensor out;              // (N, C)
+  Tensor tokens;           // (N)
+  Tensor token_table;      // (V, C)
+  Tensor position_table;   // (P, C)
+  Tensor positions;        // (N)
   std::int64_t seq_len = 0;
   std::int64_t position_offset = 0;
 };
 struct EmbeddingBackward {
-  Tensor dtoken_table;     // (V, C) fp32, accumulates, summed in row order
-  Tensor dposition_table;  // (P, C) fp32, accumulates; absent without learned positions
-  Tensor tokens;           // (N) int32
+  Tensor dtoken_table;     // (V, C)
+  Tensor dposition_table;  // (P, C)
+  Tensor tokens;           // (N)
   Tensor dout;             // (N, C)
   std::int64_t seq_len = 0;
-  Tensor scratch;  // scratch_bytes() of uint8
+  Tensor scratch;  // bytes
 };
 
-// Rotates, in place, pairs (i, i + D/2) of every head by the angle of the row's position
-// (half-split order, as Hugging Face's Llama). inverse rotates back (the gradient).
-struct RopeArgs {
-  Tensor x;          // (N, heads*D), rows may be strided
-  Tensor table;      // (P, D) fp32: D/2 cosines, then D/2 sines, per position
-  Tensor positions;  // (N) int32 or absent: position_offset + r % seq_len
+struct RopeArgs {    // ops/rope.h
+  Tensor x;          // (N, heads*D)
+  Tensor table;      // (P, D)
+  Tensor positions;  // (N)
   std::int64_t head_dim = 0;
   std::int64_t seq_len = 0;
   std::int64_t position_offset = 0;
   bool inverse = false;
 };
 
-// out = silu(gate) * up, with gate and up the halves of each row.
-struct SwigluForward {
-  Tensor out;      // (N, F)
-  Tensor gate_up;  // (N, 2F)
+struct SwigluForward {  // ops/swiglu.h
+  Tensor out;           // (N, F)
+  Tensor gate_up;       // (N, 2F)
 };
 struct SwigluBackward {
-  Tensor dgate_up;  // (N, 2F); may be gate_up itself
+  Tensor dgate_up;  // (N, 2F)
   Tensor dout;      // (N, F)
   Tensor gate_up;   // (N, 2F)
 };
 
-// Each row rounded to int8 steps of its own and back: s = max|x| / 127.5, out = s * clamp(rint(x /
-// s), -128, 127), in fp32, then rounded to storage; what dynamic int8 inference makes of the inputs
-// of linear layers. A row of zeros stays zero; NaN stays NaN.
-struct RoundRows {
-  Tensor out;  // (N, C), rows may be strided; may be x itself
-  Tensor x;    // (N, C), rows may be strided
+struct RoundRows {  // ops/round_rows.h
+  Tensor out;       // (N, C)
+  Tensor x;         // (N, C)
 };
 
 // What changes from step to step, in device memory, so that nothing is passed by value.
@@ -189,24 +176,20 @@ struct StepState {
   std::int64_t skipped = 0;  // steps skipped since the run began
 };
 
-// Fused softmax and cross-entropy over the first `vocab` columns; columns beyond are padding: they
-// never count and their gradient is 0. A target below 0 is masked: loss 0, gradient 0.
-struct ClassifierArgs {
-  Tensor logits;   // (N, Vp); with write_gradient overwritten by dloss/dlogits * state->grad_seed
-  Tensor losses;   // (N) fp32
-  Tensor correct;  // (N) uint8: 1 if the target is the (first) largest logit; may be absent
-  Tensor targets;  // (N) int32
+struct ClassifierArgs {  // ops/classifier.h
+  Tensor logits;         // (N, Vp)
+  Tensor losses;         // (N)
+  Tensor correct;        // (N)
+  Tensor targets;        // (N)
   std::int64_t vocab = 0;
   bool write_gradient = false;
-  const StepState* state = nullptr;  // on the device; needed with write_gradient
+  const StepState* state = nullptr;  // on the device
 };
-
-// totals[0] += sum of losses, totals[1] += targets that count, totals[2] += correct (if given).
 struct LossTotals {
-  Tensor totals;   // (3) fp64, accumulates
-  Tensor losses;   // (N) fp32
-  Tensor correct;  // (N) uint8 or absent
-  Tensor targets;  // (N) int32
+  Tensor totals;   // (3)
+  Tensor losses;   // (N)
+  Tensor correct;  // (N)
+  Tensor targets;  // (N)
 };
 
 // A piece of the flat parameter range that one block works on. Pieces never cross a segment.
@@ -219,14 +202,12 @@ struct WorkItem {
 };
 inline constexpr std::int64_t kWorkItemElements = 65536;
 
-// sums[s] = sum of grad^2 over the segment's items, in item order; not finite if any element is
-// not. Segments without an item in `items` are left alone.
-struct GradNormArgs {
-  Tensor sums;                      // (segments) fp64
-  Tensor grads;                     // flat fp32
-  const WorkItem* items = nullptr;  // on the device, ordered by segment
+struct GradNormArgs {               // ops/optimizer.h
+  Tensor sums;                      // (segments)
+  Tensor grads;                     // flat
+  const WorkItem* items = nullptr;  // on the device
   std::int64_t item_count = 0;
-  Tensor scratch;  // scratch_bytes() of uint8
+  Tensor scratch;  // bytes
 };
 
 // What step_update needs besides the state; fixed for a run.
@@ -246,25 +227,18 @@ struct StepRules {
   std::int64_t decay_steps = 0;  // wsd: length of the final decay
 };
 
-// Turns the all-reduced sums of a step into its decision. verdict = segment sums, then the totals
-// (loss sum, valid tokens, correct). A pure function of its inputs, so every rank decides alike:
-//   norm^2 = sum in index order; finite = all sums finite; grad_multiplier = micro_tokens /
-//   (valid * S) * min(1, clip / norm); then scale growth or backoff, updates, skipped, lr.
-struct StepUpdateArgs {
-  StepState* state = nullptr;  // on the device, in and out
-  Tensor verdict;              // (segments + 3 or more) fp64
+struct StepUpdateArgs {        // ops/optimizer.h
+  StepState* state = nullptr;  // on the device
+  Tensor verdict;              // (segments + 3 or more)
   std::int64_t segments = 0;
   StepRules rules;
 };
-
-// AdamW (Loshchilov & Hutter, arXiv 1711.05101) over flat fp32 ranges, bias-corrected by
-// state->updates; does nothing but zero the gradients when the step is not finite.
-struct AdamWArgs {
-  Tensor master;   // flat fp32, updated
-  Tensor moment1;  // flat fp32, updated
-  Tensor moment2;  // flat fp32, updated
-  Tensor grads;    // flat fp32, read times grad_multiplier, then zeroed
-  Tensor weights;  // flat, compute dtype: the rounded copy that layers read; absent in fp32
+struct AdamWArgs {                  // ops/optimizer.h
+  Tensor master;                    // flat
+  Tensor moment1;                   // flat
+  Tensor moment2;                   // flat
+  Tensor grads;                     // flat
+  Tensor weights;                   // flat
   const WorkItem* items = nullptr;  // on the device
   std::int64_t item_count = 0;
   const StepState* state = nullptr;  // on the device
@@ -272,6 +246,11 @@ struct AdamWArgs {
   float beta2 = 0.95f;
   float eps = 1e-8f;
   float weight_decay = 0.0f;
+};
+
+struct CastArgs {  // ops/cast.h
+  Tensor dst;      // any shape
+  Tensor src;      // as many elements
 };
 
 // Sizes from which the scratch that any kernel may need is computed.
@@ -284,10 +263,32 @@ struct ScratchQuery {
   DType dtype = DType::kF32;
 };
 
+// The list, KERNEL(name, arguments): a kernel is added by a line here and a function of that name
+// in each backend. A backend that lacks one does not build.
+#define LOCKSTEP_KERNELS(KERNEL)                \
+  KERNEL(gemm, GemmArgs)                        \
+  KERNEL(attention_forward, AttentionForward)   \
+  KERNEL(attention_backward, AttentionBackward) \
+  KERNEL(paged_attention, PagedAttention)       \
+  KERNEL(paged_append, PagedAppend)             \
+  KERNEL(norm_forward, NormForward)             \
+  KERNEL(norm_backward, NormBackward)           \
+  KERNEL(embedding_forward, EmbeddingForward)   \
+  KERNEL(embedding_backward, EmbeddingBackward) \
+  KERNEL(rope, RopeArgs)                        \
+  KERNEL(swiglu_forward, SwigluForward)         \
+  KERNEL(swiglu_backward, SwigluBackward)       \
+  KERNEL(round_rows, RoundRows)                 \
+  KERNEL(classifier, ClassifierArgs)            \
+  KERNEL(loss_totals, LossTotals)               \
+  KERNEL(grad_norm, GradNormArgs)               \
+  KERNEL(step_update, StepUpdateArgs)           \
+  KERNEL(adamw, AdamWArgs)                      \
+  KERNEL(cast, CastArgs)
+
+// A backend's kernels. A reference cannot stay unbound.
 struct KernelTable {
   const char* name;
-  // Per-device state of the backend (library handles, chosen gemm algorithms).
-  std::unique_ptr<KernelContext> (&create_context)();
   std::size_t (&scratch_bytes)(const ScratchQuery&);
   // Device memory that a context takes for itself, at most.
   std::size_t (&workspace_bytes)();
@@ -296,30 +297,9 @@ struct KernelTable {
   std::string (&gemm_plan)(const KernelContext&);
   bool (&adopt_gemm_plan)(KernelContext&, const std::string&);
 
-  void (&gemm)(const GemmArgs&, Stream&);
-  void (&attention_forward)(const AttentionForward&, Stream&);
-  void (&attention_backward)(const AttentionBackward&, Stream&);
-  void (&paged_attention)(const PagedAttention&, Stream&);
-  void (&paged_append)(const PagedAppend&, Stream&);
-  void (&norm_forward)(const NormForward&, Stream&);
-  void (&norm_backward)(const NormBackward&, Stream&);
-  void (&embedding_forward)(const EmbeddingForward&, Stream&);
-  void (&embedding_backward)(const EmbeddingBackward&, Stream&);
-  void (&rope)(const RopeArgs&, Stream&);
-  void (&swiglu_forward)(const SwigluForward&, Stream&);
-  void (&swiglu_backward)(const SwigluBackward&, Stream&);
-  void (&round_rows)(const RoundRows&, Stream&);
-  void (&classifier)(const ClassifierArgs&, Stream&);
-  void (&loss_totals)(const LossTotals&, Stream&);
-  void (&grad_norm)(const GradNormArgs&, Stream&);
-  void (&step_update)(const StepUpdateArgs&, Stream&);
-  void (&adamw)(const AdamWArgs&, Stream&);
-  // dst = src rounded to dst's dtype; any pair of fp32, bf16, fp16; contiguous, same count.
-  void (&cast)(const Tensor& dst, const Tensor& src, Stream&);
+#define LOCKSTEP_REFERENCE(name, Args) void (&name)(const Args&, Stream&);
+  LOCKSTEP_KERNELS(LOCKSTEP_REFERENCE)
+#undef LOCKSTEP_REFERENCE
 };
-
-const KernelTable& cpu_kernels();
-// The CUDA backend, or null when this build has none.
-const KernelTable* cuda_kernels();
 
 }  // namespace lockstep

@@ -11,8 +11,8 @@ import sys
 # room -> rooms, or single headers, that it may include (itself always).
 MAY_INCLUDE = {
     "core": [],
-    "device": ["core", "kernels/table.h"],
-    "kernels": ["core", "device/stream.h"],
+    "device": ["core"],
+    "kernels": ["core", "device"],
     "ops": ["core", "device", "kernels/table.h", "kernels/step_rules.h"],
     "comm": ["core", "device"],
     "files": ["core"],
@@ -22,21 +22,21 @@ MAY_INCLUDE = {
     "eval": ["core", "device", "kernels/table.h", "ops", "nn", "data", "comm/agree.h",
              "comm/communicator.h", "comm/ordered_sum.h"],
     "formats": ["core", "files", "nn", "data", "compress/quantize.h"],
-    "trainer": ["core", "files", "device", "kernels/table.h", "kernels/step_rules.h", "ops", "nn",
-                "data", "comm", "eval", "io"],
+    "trainer": ["core", "files", "device", "kernels/table.h", "kernels/step_rules.h",
+                "kernels/backend.h", "ops", "nn", "data", "comm", "eval", "io"],
     "compress": ["core", "device", "kernels/table.h", "ops", "nn", "data", "comm", "eval"],
-    "app": ["core", "files", "device", "kernels/table.h", "ops", "nn", "data", "comm", "eval", "io",
-            "formats", "trainer", "compress"],
+    "app": ["core", "files", "device", "kernels/table.h", "kernels/backend.h", "ops", "nn", "data",
+            "comm", "eval", "io", "formats", "trainer", "compress"],
 }
 
 # Third-party header (by prefix) -> places that may include it; kernels' folders count as rooms.
 THIRD_PARTY = [
     (("fmt/",), None),  # core's library; its format strings reach everyone through error.h
     (("cuda_runtime", "cuda_bf16", "cuda_fp16", "cuda_fp8", "cuda.h"),
-     ["device", "kernels/cuda", "comm"]),
+     ["kernels/cuda", "comm"]),
     (("cublas", "cudnn", "cub/", "cooperative_groups", "mma.h"), ["kernels/cuda"]),
     (("cblas.h", "omp.h"), ["kernels/cpu"]),
-    (("immintrin.h", "nmmintrin.h", "cpuid.h"), ["kernels/cpu", "device", "io"]),
+    (("immintrin.h", "nmmintrin.h", "cpuid.h"), ["kernels/cpu", "io"]),
     (("mpi.h",), ["comm", "app"]),
     (("nccl.h",), ["comm"]),
     (("pcre2.h", "utf8proc.h", "zlib.h", "zstd.h"), ["data"]),

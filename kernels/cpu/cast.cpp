@@ -6,8 +6,10 @@
 
 namespace lockstep::cpu {
 
-void cast(const Tensor& dst, const Tensor& src, Stream& /*stream*/) {
+void cast(const CastArgs& args, Stream& /*stream*/) {
   constexpr std::int64_t kPiece = 4096;
+  const Tensor& dst = args.dst;
+  const Tensor& src = args.src;
   const auto at = [](const Tensor& tensor, std::int64_t index) {
     return static_cast<std::byte*>(tensor.data) +
            index * static_cast<std::int64_t>(size_of(tensor.dtype));

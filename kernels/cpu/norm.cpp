@@ -43,7 +43,7 @@ void normalize_row(const NormForward& args, std::int64_t row, const float* weigh
                    const float* bias, float* buffer) {
   const std::int64_t C = args.x.cols();
   const float* x = row_of(args.x, row, 0, C, buffer);
-  const bool centered = args.kind == NormKind::kLayerNorm;
+  const bool centered = static_cast<bool>(args.mean);
   const float mean = centered ? sum_of(x, C) / static_cast<float>(C) : 0.0f;
   const float variance = squares_about(x, C, mean) / static_cast<float>(C);
   const float rstd = 1.0f / std::sqrt(variance + args.eps);
@@ -70,7 +70,7 @@ BackwardRow load_backward(const NormBackward& args, std::int64_t row, float* buf
   BackwardRow in{};
   in.dy = row_of(args.dy, row, 0, C, buffer);
   in.x = row_of(args.x, row, 0, C, buffer + C);
-  in.mean = args.kind == NormKind::kLayerNorm ? static_cast<const float*>(args.mean.data)[row] : 0;
+  in.mean = args.mean ? static_cast<const float*>(args.mean.data)[row] : 0;
   in.rstd = static_cast<const float*>(args.rstd.data)[row];
   return in;
 }
@@ -87,7 +87,7 @@ void input_gradient(const NormBackward& args, std::int64_t row, const BackwardRo
     dot += g * ((in.x[i] - in.mean) * in.rstd);
   }
   const float scale = 1.0f / static_cast<float>(C);
-  const float mean_g = args.kind == NormKind::kLayerNorm ? sum * scale : 0.0f;
+  const float mean_g = args.mean ? sum * scale : 0.0f;
   const float mean_dot = dot * scale;
   const float* residual =
       args.residual_grad ? row_of(args.residual_grad, row, 0, C, buffer) : nullptr;

@@ -27,12 +27,12 @@ double* CpuContext::item_sums(std::int64_t count) {
   return item_sums_.data();
 }
 
-namespace {
-
 std::unique_ptr<KernelContext> create_context() {
   openblas_set_num_threads(1);
   return std::make_unique<CpuContext>();
 }
+
+namespace {
 
 std::size_t scratch_bytes(const ScratchQuery& query) {
   return norm_scratch_bytes(query.rows, query.channels);
@@ -50,37 +50,14 @@ bool adopt_gemm_plan(KernelContext& context, const std::string& plan) {
 }
 
 }  // namespace
+
+#define LOCKSTEP_BIND(name, Args) .name = name,
+const KernelTable kKernels{.name = "cpu",
+                           .scratch_bytes = scratch_bytes,
+                           .workspace_bytes = workspace_bytes,
+                           .gemm_plan = gemm_plan,
+                           .adopt_gemm_plan = adopt_gemm_plan,
+                           LOCKSTEP_KERNELS(LOCKSTEP_BIND)};
+#undef LOCKSTEP_BIND
+
 }  // namespace lockstep::cpu
-
-namespace lockstep {
-
-const KernelTable& cpu_kernels() {
-  static const KernelTable table{.name = "cpu",
-                                 .create_context = cpu::create_context,
-                                 .scratch_bytes = cpu::scratch_bytes,
-                                 .workspace_bytes = cpu::workspace_bytes,
-                                 .gemm_plan = cpu::gemm_plan,
-                                 .adopt_gemm_plan = cpu::adopt_gemm_plan,
-                                 .gemm = cpu::gemm,
-                                 .attention_forward = cpu::attention_forward,
-                                 .attention_backward = cpu::attention_backward,
-                                 .paged_attention = cpu::paged_attention,
-                                 .paged_append = cpu::paged_append,
-                                 .norm_forward = cpu::norm_forward,
-                                 .norm_backward = cpu::norm_backward,
-                                 .embedding_forward = cpu::embedding_forward,
-                                 .embedding_backward = cpu::embedding_backward,
-                                 .rope = cpu::rope,
-                                 .swiglu_forward = cpu::swiglu_forward,
-                                 .swiglu_backward = cpu::swiglu_backward,
-                                 .round_rows = cpu::round_rows,
-                                 .classifier = cpu::classifier,
-                                 .loss_totals = cpu::loss_totals,
-                                 .grad_norm = cpu::grad_norm,
-                                 .step_update = cpu::step_update,
-                                 .adamw = cpu::adamw,
-                                 .cast = cpu::cast};
-  return table;
-}
-
-}  // namespace lockstep

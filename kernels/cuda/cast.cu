@@ -55,7 +55,9 @@ __global__ __launch_bounds__(kThreads) void cast_kernel(To* dst, const From* src
 
 }  // namespace
 
-void cast(const Tensor& dst, const Tensor& src, Stream& stream) {
+void cast(const CastArgs& args, Stream& stream) {
+  const Tensor& dst = args.dst;
+  const Tensor& src = args.src;
   const std::int64_t count = dst.count();
   if (count == 0) return;
   const auto blocks = static_cast<unsigned>(ceil_div(count, kThreads * kElements));

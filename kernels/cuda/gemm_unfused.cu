@@ -155,7 +155,7 @@ GemmArgs row_chunk(const GemmArgs& args, std::int64_t begin, std::int64_t count)
 }
 
 void gemm_chunk(const GemmArgs& args, float* spill, Stream& stream) {
-  const Tensor product_out(spill, args.out.shape, DType::kF32, DeviceKind::kCuda);
+  const Tensor product_out(spill, args.out.shape, DType::kF32, args.out.device);
   const Matmul call = as_matmul(product_out, args);
   const bool done = call.key.k > 0 && context_of(stream).gemm.run(call, native(stream));
   with_type(args.a.dtype, [&](auto type) {

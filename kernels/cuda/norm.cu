@@ -144,16 +144,15 @@ __global__ __launch_bounds__(kNormThreads) void norm_forward_any_kernel(ForwardV
 
 template <typename T>
 void launch(const NormForward& args, Stream& stream) {
-  const ForwardView<T> view{
-      .out = data_of<T>(args.out),
-      .mean = args.kind == NormKind::kLayerNorm ? data_of<float>(args.mean) : nullptr,
-      .rstd = data_of<float>(args.rstd),
-      .x = data_of<const T>(args.x),
-      .weight = data_of<const T>(args.weight),
-      .bias = data_of<const T>(args.bias),
-      .rows = args.x.rows(),
-      .cols = static_cast<int>(args.x.cols()),
-      .eps = args.eps};
+  const ForwardView<T> view{.out = data_of<T>(args.out),
+                            .mean = data_of<float>(args.mean),
+                            .rstd = data_of<float>(args.rstd),
+                            .x = data_of<const T>(args.x),
+                            .weight = data_of<const T>(args.weight),
+                            .bias = data_of<const T>(args.bias),
+                            .rows = args.x.rows(),
+                            .cols = static_cast<int>(args.x.cols()),
+                            .eps = args.eps};
   const bool vectors = fits_vectors(args.x) && fits_vectors(args.out) &&
                        fits_vectors(args.weight) && fits_vectors(args.bias);
   const bool done = vectors && with_row_shape<T>(view.cols, [&](auto shape) {

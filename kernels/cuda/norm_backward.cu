@@ -251,17 +251,16 @@ std::int64_t launch_rows(Shape, const BackwardView<T>& view, Stream& stream) {
 template <typename T>
 void launch(const NormBackward& args, Stream& stream) {
   const std::int64_t cols = args.x.cols();
-  BackwardView<T> view{
-      .dx = data_of<T>(args.dx),
-      .dy = data_of<const T>(args.dy),
-      .x = data_of<const T>(args.x),
-      .residual = data_of<const T>(args.residual_grad),
-      .weight = data_of<const T>(args.weight),
-      .mean = args.kind == NormKind::kLayerNorm ? data_of<const float>(args.mean) : nullptr,
-      .rstd = data_of<const float>(args.rstd),
-      .partials = scratch_floats(args.scratch, kMaxPartialRows * 2 * cols),
-      .rows = args.x.rows(),
-      .cols = static_cast<int>(cols)};
+  BackwardView<T> view{.dx = data_of<T>(args.dx),
+                       .dy = data_of<const T>(args.dy),
+                       .x = data_of<const T>(args.x),
+                       .residual = data_of<const T>(args.residual_grad),
+                       .weight = data_of<const T>(args.weight),
+                       .mean = data_of<const float>(args.mean),
+                       .rstd = data_of<const float>(args.rstd),
+                       .partials = scratch_floats(args.scratch, kMaxPartialRows * 2 * cols),
+                       .rows = args.x.rows(),
+                       .cols = static_cast<int>(cols)};
   const bool vectors = fits_vectors(args.x) && fits_vectors(args.dx) && fits_vectors(args.dy) &&
                        fits_vectors(args.weight) && fits_vectors(args.residual_grad);
   std::int64_t partial_rows = 0;

@@ -24,9 +24,9 @@ Context::Context() {
   shared_per_block = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
 }
 
-namespace {
-
 std::unique_ptr<KernelContext> create_context() { return std::make_unique<Context>(); }
+
+namespace {
 
 std::size_t scratch_bytes(const ScratchQuery& query) {
   const bool attends = query.attention.batch > 0 && query.attention.head_dim > 0;
@@ -46,37 +46,14 @@ bool adopt_gemm_plan(KernelContext& context, const std::string& plan) {
 }
 
 }  // namespace
+
+#define LOCKSTEP_BIND(name, Args) .name = name,
+const KernelTable kKernels{.name = "cuda",
+                           .scratch_bytes = scratch_bytes,
+                           .workspace_bytes = workspace_bytes,
+                           .gemm_plan = gemm_plan,
+                           .adopt_gemm_plan = adopt_gemm_plan,
+                           LOCKSTEP_KERNELS(LOCKSTEP_BIND)};
+#undef LOCKSTEP_BIND
+
 }  // namespace lockstep::cuda
-
-namespace lockstep {
-
-const KernelTable* cuda_kernels() {
-  static const KernelTable table{.name = "cuda",
-                                 .create_context = cuda::create_context,
-                                 .scratch_bytes = cuda::scratch_bytes,
-                                 .workspace_bytes = cuda::workspace_bytes,
-                                 .gemm_plan = cuda::gemm_plan,
-                                 .adopt_gemm_plan = cuda::adopt_gemm_plan,
-                                 .gemm = cuda::gemm,
-                                 .attention_forward = cuda::attention_forward,
-                                 .attention_backward = cuda::attention_backward,
-                                 .paged_attention = cuda::paged_attention,
-                                 .paged_append = cuda::paged_append,
-                                 .norm_forward = cuda::norm_forward,
-                                 .norm_backward = cuda::norm_backward,
-                                 .embedding_forward = cuda::embedding_forward,
-                                 .embedding_backward = cuda::embedding_backward,
-                                 .rope = cuda::rope,
-                                 .swiglu_forward = cuda::swiglu_forward,
-                                 .swiglu_backward = cuda::swiglu_backward,
-                                 .round_rows = cuda::round_rows,
-                                 .classifier = cuda::classifier,
-                                 .loss_totals = cuda::loss_totals,
-                                 .grad_norm = cuda::grad_norm,
-                                 .step_update = cuda::step_update,
-                                 .adamw = cuda::adamw,
-                                 .cast = cuda::cast};
-  return &table;
-}
-
-}  // namespace lockstep

@@ -2,6 +2,7 @@
 #include "app/commands.h"
 
 #include "app/timed_all_reduce.h"
+#include "kernels/backend.h"
 
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
@@ -73,7 +74,7 @@ Command add_bench_command(CLI::App& app) {
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
   parser->add_option("--device", arguments->device, "auto, cpu or cuda")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->check(CLI::IsMember(device_names()))
       ->capture_default_str();
   parser->add_flag("--share-gpu", arguments->share_gpu, "Let several ranks share a GPU");
   parser->add_flag("--json", arguments->json, "One JSON object on standard output");

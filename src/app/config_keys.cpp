@@ -1,6 +1,7 @@
 // The registration of every configuration key: name, place in Options, description with unit, and
 // the values it takes. Defaults are those of trainer/options.h.
 #include "app/config.h"
+#include "kernels/backend.h"
 #include "nn/model_family.h"
 
 namespace lockstep {
@@ -31,7 +32,7 @@ void ConfigRegistry::register_run() {
   add("run.name", &run.name, "name of the run; empty: the config file's name without .toml");
   add("run.seed", &run.seed, "seed of initial weights and of the data's order", at_least(0));
   add("run.device", &run.device, "where to compute; auto: the GPUs if every rank has one",
-      one_of({"auto", "cpu", "cuda"}));
+      one_of(device_names()));
   add("run.deterministic", &run.deterministic,
       "also fix the algorithms that NCCL chooses by itself");
   add("run.threads", &run.threads, "CPU threads per rank; 0: this node's cores / local ranks",

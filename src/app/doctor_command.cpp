@@ -8,7 +8,7 @@
 #include "app/timed_all_reduce.h"
 #include "app/version.h"
 #include "core/error.h"
-#include "kernels/table.h"
+#include "kernels/backend.h"
 
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
@@ -61,20 +61,24 @@ Json cpu_facts() {
 
 Json gpu_facts() {
   Json gpus = Json::array();
-  for (int i = 0; i < cuda_device_count(); ++i) {
-    const DeviceInfo info = cuda_device_info(i);
-    gpus.push_back({{"ordinal", i},
-                    {"name", info.name},
-                    {"uuid", info.uuid},
-                    {"memory_bytes", info.memory},
-                    {"peak_flops", info.peak_flops}});
+  for (const Backend* backend : accelerators()) {
+    for (int i = 0; i < backend->count(); ++i) {
+      const DeviceInfo info = backend->info(i);
+      gpus.push_back({{"ordinal", i},
+                      {"name", info.name},
+                      {"uuid", info.uuid},
+                      {"memory_bytes", info.memory},
+                      {"peak_flops", info.peak_flops}});
+    }
   }
   return gpus;
 }
 
 Json backend_facts() {
-  Json backends = {"cpu"};
-  if (cuda_kernels() != nullptr) backends.push_back("cuda");
+  Json backends = {kCpuBackend.name};
+  for (const Backend* backend : accelerators()) {
+    if (backend->kernels != nullptr) backends.push_back(backend->name);
+  }
   return backends;
 }
 

@@ -5,6 +5,7 @@
 #include "app/model_source.h"
 #include "app/signals.h"
 #include "eval/judge.h"
+#include "kernels/backend.h"
 #include "trainer/training_state.h"
 
 #include <CLI/CLI.hpp>
@@ -107,7 +108,7 @@ Command add_eval_command(CLI::App& app) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   parser->add_option("--device", arguments->device, "auto, cpu or cuda")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->check(CLI::IsMember(device_names()))
       ->capture_default_str();
   parser->add_option("--dtype", arguments->dtype, "fp32, bf16 or fp16 (default: as trained)")
       ->check(CLI::IsMember({"fp32", "bf16", "fp16"}));

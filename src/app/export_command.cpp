@@ -10,6 +10,7 @@
 #include "eval/judge.h"
 #include "formats/foreign_model.h"
 #include "formats/write_export.h"
+#include "kernels/backend.h"
 #include "trainer/training_state.h"
 
 #include <CLI/CLI.hpp>
@@ -177,7 +178,7 @@ Command add_export_command(CLI::App& app) {
                      "gguf: llama.cpp's name of the pre-tokenizer (default: from the tokenizer)");
   parser->add_flag("--overwrite", arguments->overwrite, "Replace an earlier export");
   parser->add_option("--device", arguments->device, "auto, cpu or cuda; where it is judged")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->check(CLI::IsMember(device_names()))
       ->capture_default_str();
   Command command;
   command.parser = parser;

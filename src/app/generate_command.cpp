@@ -5,6 +5,7 @@
 #include "app/signals.h"
 #include "data/tokenizer.h"
 #include "eval/generate.h"
+#include "kernels/backend.h"
 #include "nn/load_weights.h"
 #include "trainer/training_state.h"
 
@@ -102,7 +103,7 @@ Command add_generate_command(CLI::App& app) {
   parser->add_option("--tokenizer", arguments->tokenizer,
                      "Tokenizer directory or \"byte\" (default: the model's)");
   parser->add_option("--device", arguments->device, "auto, cpu or cuda")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->check(CLI::IsMember(device_names()))
       ->capture_default_str();
   Command command;
   command.parser = parser;

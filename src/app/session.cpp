@@ -4,7 +4,7 @@
 #include "app/cpu_share.h"
 #include "app/gpu_choice.h"
 #include "app/launcher.h"
-#include "kernels/table.h"
+#include "kernels/backend.h"
 
 #include <mpi.h>
 
@@ -22,27 +22,32 @@ CpuShare take_cpu_share(const Placement& placement, int threads) {
   return share;
 }
 
-bool has_usable_gpu() { return cuda_kernels() != nullptr && cuda_device_count() > 0; }
+bool usable(const Backend& backend) { return backend.kernels != nullptr && backend.count() > 0; }
 
-// The same answer on every rank.
-bool use_cuda(World& world, const std::string& device, Log& log) {
-  if (device == "cpu") return false;
-  if (device == "cuda") {
-    agree(world, [] {
-      if (has_usable_gpu()) return;
-      fail(ExitCode::kConfig, "run.device=cuda, but no GPU can be used: {}", cuda_status());
-    });
-    return true;
+// run.device = auto: the first backend that every rank can use, the same on every rank.
+const Backend& choose_backend(World& world, Log& log) {
+  for (const Backend* backend : accelerators()) {
+    const auto with_gpu = world.all_reduce({usable(*backend) ? 1 : 0}, ReduceOp::kSum)[0];
+    if (with_gpu == world.size()) return *backend;
+    if (with_gpu > 0) {
+      log.info(
+          "warning: only {} of {} ranks see a GPU, so all use the CPU; run.device={} makes this an "
+          "error that names the rank",
+          with_gpu, world.size(), backend->name);
+    }
   }
-  const auto with_gpu = world.all_reduce({has_usable_gpu() ? 1 : 0}, ReduceOp::kSum)[0];
-  if (with_gpu == world.size()) return true;
-  if (with_gpu > 0) {
-    log.info(
-        "warning: only {} of {} ranks see a GPU, so all use the CPU; run.device=cuda makes "
-        "this an error that names the rank",
-        with_gpu, world.size());
-  }
-  return false;
+  return kCpuBackend;
+}
+
+const Backend& named_backend(World& world, const std::string& device, Log& log) {
+  if (device == "auto") return choose_backend(world, log);
+  const Backend* backend = find_backend(device);
+  agree(world, [&] {
+    if (backend == nullptr) fail(ExitCode::kConfig, "run.device={} is not known", device);
+    if (usable(*backend)) return;
+    fail(ExitCode::kConfig, "run.device={}, but no GPU can be used: {}", device, backend->status());
+  });
+  return *backend;
 }
 
 std::string join_lines(const std::vector<std::string>& lines) {
@@ -62,9 +67,9 @@ std::vector<std::string> split_lines(const std::string& text) {
 }
 
 // Collective: every rank learns what its node's ranks see, and so makes the same choice as they do.
-int choose_gpu(World& world, bool share_gpu) {
+int choose_gpu(World& world, const Backend& backend, bool share_gpu) {
   std::vector<std::string> mine;
-  for (int i = 0; i < cuda_device_count(); ++i) mine.push_back(cuda_device_info(i).uuid);
+  for (int i = 0; i < backend.count(); ++i) mine.push_back(backend.info(i).uuid);
   const std::vector<int> nodes = world.all_gather_values(world.placement().node);
   const std::vector<std::string> uuids = world.all_gather(join_lines(mine));
   std::vector<std::vector<std::string>> visible;  // by local rank: ranks of a node keep their order
@@ -82,17 +87,15 @@ int choose_gpu(World& world, bool share_gpu) {
 
 std::unique_ptr<Device> open_device(World& world, const RunOptions& run, bool share_gpu,
                                     int threads, Log& log) {
-  const bool cuda = use_cuda(world, run.device, log);
-  const int ordinal = cuda ? choose_gpu(world, share_gpu) : 0;
+  const Backend& backend = named_backend(world, run.device, log);
+  const bool cpu = &backend == &kCpuBackend;
+  const int ordinal = cpu ? 0 : choose_gpu(world, backend, share_gpu);
   std::unique_ptr<Device> device;
-  agree(world, [&] {
-    device = cuda ? open_cuda_device(*cuda_kernels(), cuda_kernels()->create_context, ordinal)
-                  : open_cpu_device(cpu_kernels(), cpu_kernels().create_context, threads);
-  });
+  agree(world, [&] { device = backend.open(ordinal, threads); });
   return device;
 }
 
-void check_backend(CommBackend backend, int world_size, bool mpi_active, bool cuda) {
+void check_backend(CommBackend backend, int world_size, bool mpi_active, bool nccl) {
   if (backend == CommBackend::kSelf && world_size > 1) {
     fail(ExitCode::kConfig,
          "comm.backend=self is for one rank, but there are {}; use auto, mpi or nccl", world_size);
@@ -102,7 +105,7 @@ void check_backend(CommBackend backend, int world_size, bool mpi_active, bool cu
          "comm.backend=mpi needs a launcher: start the program with mpirun or srun --mpi=pmix, or "
          "use comm.backend=auto");
   }
-  if (backend == CommBackend::kNccl && !cuda) {
+  if (backend == CommBackend::kNccl && !nccl) {
     fail(ExitCode::kConfig,
          "comm.backend=nccl moves GPU memory, but run.device is the CPU; use comm.backend=auto");
   }
@@ -110,15 +113,15 @@ void check_backend(CommBackend backend, int world_size, bool mpi_active, bool cu
 
 std::unique_ptr<Communicator> open_communicator(const MpiSession& mpi, World& world, Device& device,
                                                 const CommOptions& comm) {
-  const bool cuda = device.kind() == DeviceKind::kCuda;
+  const bool nccl = device.info().nccl;
   CommBackend backend = comm.backend;
   if (backend == CommBackend::kAuto) {
-    const bool nccl = cuda && !nccl_version().empty();
+    const bool built = nccl && !nccl_version().empty();
     backend = world.size() == 1 ? CommBackend::kSelf
-              : nccl            ? CommBackend::kNccl
+              : built           ? CommBackend::kNccl
                                 : CommBackend::kMpi;
   }
-  agree(world, [&] { check_backend(backend, world.size(), mpi.active(), cuda); });
+  agree(world, [&] { check_backend(backend, world.size(), mpi.active(), nccl); });
   if (backend == CommBackend::kSelf) return make_self_communicator();
   if (backend == CommBackend::kMpi) return make_mpi_communicator(comm.timeout_seconds);
   return make_nccl_communicator(
@@ -181,9 +184,9 @@ Session open_session(MpiSession& mpi, const RunOptions& run, const CommOptions& 
 std::vector<std::string> describe_ranks(Session& session) {
   const Placement& placement = session.placement();
   const DeviceInfo& info = session.device->info();
-  const bool cuda = info.kind == DeviceKind::kCuda;
   const std::string device =
-      cuda ? fmt::format("GPU {} {} ({})", info.ordinal, info.name, info.uuid) : info.name;
+      info.uuid.empty() ? info.name
+                        : fmt::format("GPU {} {} ({})", info.ordinal, info.name, info.uuid);
   return session.world->all_gather(fmt::format("rank {}  {}  {}  {} thread{}", placement.rank,
                                                placement.host, device, session.threads,
                                                session.threads == 1 ? "" : "s"));

@@ -2,7 +2,7 @@
 #include "app/version.h"
 
 #include "comm/communicator.h"
-#include "device/device.h"
+#include "kernels/backend.h"
 
 #include <fmt/core.h>
 #include <lockstep_version.h>
@@ -12,9 +12,8 @@
 
 #include <string_view>
 
-// Declared here because the headers of these libraries belong to io and kernels/cpu.
+// Declared here because the headers of these libraries belong to io and files.
 extern "C" int H5get_libversion(unsigned* major, unsigned* minor, unsigned* release);
-extern "C" char* openblas_get_config();
 extern "C" const char* OpenSSL_version(int part);
 
 namespace lockstep {
@@ -39,21 +38,26 @@ std::string first_line(const std::string& text) {
 
 std::vector<std::pair<std::string, std::string>> library_versions() {
   const std::string nccl = nccl_version();
-  return {
+  std::vector<std::pair<std::string, std::string>> versions = {
       {"lockstep", fmt::format("{} (git {}, {})", kVersion, kGitRevision, kBuildType)},
-      {"compiler", __VERSION__},
-      {"CUDA", cuda_status()},
-      {"NCCL", nccl.empty() ? "not in this build" : nccl},
-      {"MPI", first_line(mpi_version())},
-      {"HDF5", hdf5_version()},
-      {"OpenBLAS", openblas_get_config()},
-      {"OpenSSL", OpenSSL_version(0)},
-      {"fmt", dotted(FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)},
-      {"CLI11", CLI11_VERSION},
-      {"toml++", dotted(TOML_LIB_MAJOR, TOML_LIB_MINOR, TOML_LIB_PATCH)},
-      {"nlohmann-json", dotted(NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
-                               NLOHMANN_JSON_VERSION_PATCH)},
-  };
+      {"compiler", __VERSION__}};
+  for (const Backend* backend : kBackends) {
+    versions.emplace_back(backend->library, backend->status());
+  }
+  versions.insert(
+      versions.end(),
+      {
+          {"NCCL", nccl.empty() ? "not in this build" : nccl},
+          {"MPI", first_line(mpi_version())},
+          {"HDF5", hdf5_version()},
+          {"OpenSSL", OpenSSL_version(0)},
+          {"fmt", dotted(FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)},
+          {"CLI11", CLI11_VERSION},
+          {"toml++", dotted(TOML_LIB_MAJOR, TOML_LIB_MINOR, TOML_LIB_PATCH)},
+          {"nlohmann-json", dotted(NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
+                                   NLOHMANN_JSON_VERSION_PATCH)},
+      });
+  return versions;
 }
 
 std::vector<std::string> version_lines() {

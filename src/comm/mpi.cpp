@@ -117,7 +117,7 @@ void MpiCommunicator::reduce_received(const TypedSpan& out, ReduceOp op) {
 
 TypedSpan MpiCommunicator::host(const TypedSpan& span, std::int64_t offset, Stream& stream) {
   if (span.device == DeviceKind::kCpu) return span;
-  CHECK(stream.device().kind() == span.device, "span on {}", name_of(span.device));
+  CHECK(stream.device().kind() == span.device, "span on {}", span.device.name());
   if (!pinned_) pinned_.emplace(stream.device(), static_cast<std::size_t>(kBlockBytes));
   TypedSpan staged = span;
   staged.device = DeviceKind::kCpu;

@@ -124,7 +124,7 @@ class NcclCommunicator final : public Communicator {
   template <typename Call>
   void enqueue(std::string_view name, const TypedSpan& span, Stream& stream, Call call) {
     if (span.count == 0) return;
-    CHECK(span.device == DeviceKind::kCuda, "{}: span on {}", name, name_of(span.device));
+    CHECK(span.device == stream.device().kind(), "{}: span on {}", name, span.device.name());
     settle(name, call(static_cast<cudaStream_t>(stream.native())), timeout_seconds_);
   }
 
@@ -229,7 +229,7 @@ NcclCommunicator::~NcclCommunicator() {
 
 std::unique_ptr<Communicator> make_nccl_communicator(World& world, Device& device,
                                                      const NcclOptions& options) {
-  if (device.kind() != DeviceKind::kCuda) {
+  if (!device.info().nccl) {
     fail(ExitCode::kConfig, "comm.backend=nccl needs run.device=cuda; use comm.backend=mpi");
   }
   if (options.share_gpu) {

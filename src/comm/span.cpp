@@ -21,7 +21,7 @@ void check_scatter(const TypedSpan& out, const TypedSpan& in, int size, std::str
   check_span(out, call);
   check_span(in, call);
   CHECK(out.dtype == in.dtype, "{}: {} from {}", call, name_of(out.dtype), name_of(in.dtype));
-  CHECK(out.device == in.device, "{}: {} from {}", call, name_of(out.device), name_of(in.device));
+  CHECK(out.device == in.device, "{}: {} from {}", call, out.device.name(), in.device.name());
   CHECK(out.count * size == in.count, "{}: {} from {} elements on {} ranks", call, out.count,
         in.count, size);
 }

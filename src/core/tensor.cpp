@@ -29,8 +29,6 @@ std::string Shape::str() const {
   return text + "]";
 }
 
-std::string_view name_of(DeviceKind kind) { return kind == DeviceKind::kCpu ? "cpu" : "cuda"; }
-
 void Tensor::require(DType expected) const {
   CHECK(dtype == expected, "{} read as {}", str(), name_of(expected));
 }
@@ -62,7 +60,7 @@ Tensor Tensor::reshaped(Shape to) const {
 }
 
 std::string Tensor::str() const {
-  return fmt::format("{} {} on {}", name_of(dtype), shape.str(), name_of(device));
+  return fmt::format("{} {} on {}", name_of(dtype), shape.str(), device.name());
 }
 
 }  // namespace lockstep

@@ -11,6 +11,7 @@
 #include <initializer_list>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace lockstep {
 
@@ -35,8 +36,18 @@ class Shape {
   int rank_ = 0;
 };
 
-enum class DeviceKind : std::uint8_t { kCpu, kCuda };
-std::string_view name_of(DeviceKind kind);
+// Whose memory it is. The CPU's is the host's own; every other backend has a name of its own.
+class DeviceKind {
+ public:
+  static const DeviceKind kCpu;
+  constexpr explicit DeviceKind(std::string_view name) : name_(name) {}
+  constexpr std::string_view name() const { return name_; }
+  bool operator==(const DeviceKind& other) const = default;
+
+ private:
+  std::string_view name_;  // a literal
+};
+inline constexpr DeviceKind DeviceKind::kCpu{"cpu"};
 
 // A view. Elements of the last axis are contiguous; consecutive rows are `row_stride` elements
 // apart (equal to cols() unless the view is a column slice of a wider buffer, such as the q part

@@ -1,5 +1,5 @@
 // Device: one CPU or one GPU, the memory it hands out and the kernels that run on it.
-// The implementations are cpu.cpp and cuda.cpp (or cuda_absent.cpp); nothing else knows them.
+// Each backend in kernels/ implements it; kernels/backend.h lists and opens them.
 #pragma once
 
 #include "core/tensor.h"
@@ -15,10 +15,12 @@ namespace lockstep {
 struct DeviceInfo {
   DeviceKind kind = DeviceKind::kCpu;
   int ordinal = 0;
-  std::string name;         // "NVIDIA H100 80GB HBM3", or the CPU's model name
-  std::string uuid;         // empty on the CPU
-  std::size_t memory = 0;   // bytes in all
-  double peak_flops = 0.0;  // dense 16-bit FLOP/s as the vendor states; 0 if not known
+  std::string name;           // "NVIDIA H100 80GB HBM3", or the CPU's model name
+  std::string uuid;           // empty on the CPU
+  bool asynchronous = false;  // it computes beside the host, which only enqueues
+  bool nccl = false;          // NCCL moves its memory
+  std::size_t memory = 0;     // bytes in all
+  double peak_flops = 0.0;    // dense 16-bit FLOP/s as the vendor states; 0 if not known
   double peak_flops_fp32 = 0.0;
   double peak(DType compute) const { return compute == DType::kF32 ? peak_flops_fp32 : peak_flops; }
 };
@@ -64,21 +66,6 @@ class Device {
   const KernelTable& kernels_;
   std::unique_ptr<KernelContext> context_;
 };
-
-// The CPU. `threads` sizes the OpenMP pool of this process (>= 1). Throws UserError(kConfig) when
-// the processor lacks an instruction set that the kernels were compiled for.
-// `make_context` is the kernel table's create_context; it runs once the device is current.
-using ContextFactory = std::unique_ptr<KernelContext> (&)();
-std::unique_ptr<Device> open_cpu_device(const KernelTable& kernels, ContextFactory make_context,
-                                        int threads);
-
-// GPU number `ordinal` among those visible. Throws UserError(kConfig) when this build or machine
-// has none, naming what is missing.
-std::unique_ptr<Device> open_cuda_device(const KernelTable& kernels, ContextFactory make_context,
-                                         int ordinal);
-int cuda_device_count();                   // 0 without CUDA in the build, a driver or a device
-DeviceInfo cuda_device_info(int ordinal);  // without opening it
-std::string cuda_status();                 // one line: versions, or why CUDA cannot be used
 
 // Host buffer that the device can copy from asynchronously; move-only.
 class PinnedBuffer {

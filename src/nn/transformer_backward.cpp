@@ -133,7 +133,6 @@ void Transformer::backward_norm(const Tensor& dx, const Tensor& dy, const Tensor
                       .rstd = rstd,
                       .weight = optional_weight(weight),
                       .residual_grad = residual_grad,
-                      .kind = spec_.norm,
                       .scratch = scratch_},
                      stream);
 }

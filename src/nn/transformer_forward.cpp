@@ -42,8 +42,7 @@ void Transformer::normalize(const Tensor& out, const Tensor& mean, const Tensor&
                      .x = x,
                      .weight = optional_weight(weight),
                      .bias = optional_weight(bias),
-                     .eps = static_cast<float>(config_.norm_eps),
-                     .kind = spec_.norm},
+                     .eps = static_cast<float>(config_.norm_eps)},
                     stream);
 }
 

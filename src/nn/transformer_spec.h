@@ -2,7 +2,6 @@
 // by; and the parameters that follow from it and the sizes of a configuration.
 #pragma once
 
-#include "kernels/table.h"
 #include "nn/model_config.h"
 #include "nn/parameters.h"
 
@@ -11,6 +10,8 @@
 #include <vector>
 
 namespace lockstep {
+
+enum class NormKind { kLayerNorm, kRmsNorm };
 
 struct TransformerSpec {
   NormKind norm = NormKind::kRmsNorm;

@@ -11,7 +11,7 @@ void cast(const Tensor& dst, const Tensor& src, Stream& stream) {
   check_vector("cast.dst", dst, src.count(), dst.dtype, stream);
   check_vector("cast.src", src, src.count(), src.dtype, stream);
   if (src.count() == 0) return;
-  stream.kernels().cast(dst, src, stream);
+  stream.kernels().cast({.dst = dst, .src = src}, stream);
 }
 
 }  // namespace lockstep::ops

@@ -9,8 +9,8 @@ namespace {
 void check_present(const char* name, const Tensor& tensor, const Stream& stream) {
   CHECK(tensor.data != nullptr, "{} is absent", name);
   const DeviceKind kind = stream.device().kind();
-  CHECK(tensor.device == kind, "{} is on {}, the stream on {}", name, name_of(tensor.device),
-        name_of(kind));
+  CHECK(tensor.device == kind, "{} is on {}, the stream on {}", name, tensor.device.name(),
+        kind.name());
 }
 
 void check_dtype(const char* name, const Tensor& tensor, DType dtype) {

@@ -16,11 +16,7 @@ void norm_forward(const NormForward& args, Stream& stream) {
   check_vector("norm_forward.weight", args.weight, C, dtype, stream);
   if (args.bias) check_vector("norm_forward.bias", args.bias, C, dtype, stream);
   check_vector("norm_forward.rstd", args.rstd, N, DType::kF32, stream);
-  if (args.kind == NormKind::kLayerNorm) {
-    check_vector("norm_forward.mean", args.mean, N, DType::kF32, stream);
-  } else {
-    CHECK(!args.mean, "norm_forward.mean is given, but RMSNorm has none");
-  }
+  if (args.mean) check_vector("norm_forward.mean", args.mean, N, DType::kF32, stream);
   CHECK(args.eps > 0.0f, "norm_forward.eps is {}", args.eps);
   stream.kernels().norm_forward(args, stream);
 }
@@ -40,11 +36,7 @@ void norm_backward(const NormBackward& args, Stream& stream) {
   check_vector("norm_backward.dweight", args.dweight, C, DType::kF32, stream);
   if (args.dbias) check_vector("norm_backward.dbias", args.dbias, C, DType::kF32, stream);
   check_vector("norm_backward.rstd", args.rstd, N, DType::kF32, stream);
-  if (args.kind == NormKind::kLayerNorm) {
-    check_vector("norm_backward.mean", args.mean, N, DType::kF32, stream);
-  } else {
-    CHECK(!args.mean, "norm_backward.mean is given, but RMSNorm has none");
-  }
+  if (args.mean) check_vector("norm_backward.mean", args.mean, N, DType::kF32, stream);
   const ScratchQuery query{.attention = {}, .rows = N, .channels = C, .dtype = dtype};
   check_scratch("norm_backward.scratch", args.scratch, scratch_bytes(query, stream), stream);
   stream.kernels().norm_backward(args, stream);

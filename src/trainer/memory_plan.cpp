@@ -1,6 +1,7 @@
 // The dry run: the same constructors as training, on an arena that only counts.
 #include "trainer/memory_plan.h"
 
+#include "kernels/backend.h"
 #include "trainer/accumulation.h"
 #include "trainer/state_rows.h"
 #include "trainer/training_memory.h"
@@ -10,8 +11,7 @@ namespace {
 
 // The plan is for the device that the run would use.
 const KernelTable& kernels_of(const Options& options) {
-  const KernelTable* cuda = cuda_kernels();
-  return cuda != nullptr && options.run.device != "cpu" ? *cuda : cpu_kernels();
+  return *planned_backend(options.run.device).kernels;
 }
 
 void plan_into(Arena& arena, Options options, std::int64_t micro_batch) {
@@ -25,7 +25,7 @@ std::int64_t largest_micro_batch(const Options& options, std::int64_t share, std
   std::int64_t largest = 0;
   for (std::int64_t candidate = 1; candidate <= share; ++candidate) {
     if (share % candidate != 0) continue;
-    Arena arena(DeviceKind::kCuda);
+    Arena arena(DeviceKind::kCpu);
     try {
       plan_into(arena, options, candidate);
     } catch (const UserError&) {  // beyond any memory
@@ -48,7 +48,7 @@ MemoryPlan plan_memory(const Options& options, int world, std::size_t memory_lim
   plan.flops_per_token = flops_per_token(options.model);
   plan.accumulation = derive_accumulation(global_batch, micro_batch, world);
 
-  Arena arena(DeviceKind::kCuda);
+  Arena arena(DeviceKind::kCpu);
   plan_into(arena, options, micro_batch);
   for (int group = 0; group < kMemoryGroups; ++group) {
     plan.bytes[static_cast<std::size_t>(group)] = arena.bytes(static_cast<MemoryGroup>(group));
@@ -56,7 +56,7 @@ MemoryPlan plan_memory(const Options& options, int world, std::size_t memory_lim
   plan.total = arena.total_bytes();
   plan.largest_micro_batch = largest_micro_batch(options, global_batch / world, memory_limit);
   Arena dry(DeviceKind::kCpu);
-  const auto model = make_model(options.model, {}, dry, &cpu_kernels().scratch_bytes);
+  const auto model = make_model(options.model, {}, dry, &kCpuBackend.kernels->scratch_bytes);
   const std::vector<StateTensor> tensors = state_tensors(model->parameters());
   plan.checkpoint_bytes = checkpoint_bytes(tensors, assign_rows(tensors, world), world);
   return plan;

@@ -68,7 +68,7 @@ ExitCode Trainer::run() {
   if (evaluate_first_ && validates_here()) evaluate();
   clock_.start(step_, loader.wait_ms(), stream_);
   // A GPU computes this step while the host reads the one before; a CPU is done with it.
-  const std::int64_t lag = in_.device.kind() == DeviceKind::kCuda ? 1 : 0;
+  const std::int64_t lag = in_.device.info().asynchronous ? 1 : 0;
   bool warm = false;  // the first step is done: every library has taken its memory
   while (step_ < in_.steps && !stop_) {
     train_step(loader);

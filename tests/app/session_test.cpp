@@ -2,6 +2,7 @@
 #include "app/session.h"
 
 #include "app/support.h"
+#include "kernels/backend.h"
 
 #include <gtest/gtest.h>
 
@@ -38,7 +39,7 @@ TEST(Session, RefusesBackendsThatCannotBe) {
 }
 
 TEST(Session, CudaThatIsAbsentIsAConfigurationError) {
-  if (cuda_device_count() > 0) GTEST_SKIP() << "this machine has a GPU: " << cuda_status();
+  if (kCudaBackend.count() > 0) GTEST_SKIP() << "this machine has a GPU: " << kCudaBackend.status();
   MpiSession mpi;
   const Caught caught = catch_error([&] { open_session(mpi, {.device = "cuda"}, {}); });
   EXPECT_EQ(caught.code, ExitCode::kConfig);

@@ -2,7 +2,7 @@
 // command takes it, one sequence of token ids (int32) in, one row of fp32 logits per token out.
 #include "app/model_source.h"
 #include "comm/communicator.h"
-#include "kernels/table.h"
+#include "kernels/backend.h"
 #include "nn/load_weights.h"
 
 #include <fmt/core.h>
@@ -30,7 +30,7 @@ void probe(const char* model_path, const char* tokens_path, const char* out_path
   Log log(/*rank=*/0);
   ModelSource source = open_model_source(model_path, /*what=*/"", *world, log);
   std::vector<std::int32_t> tokens = read_tokens(tokens_path);
-  const auto device = open_cpu_device(cpu_kernels(), cpu_kernels().create_context, /*threads=*/1);
+  const auto device = kCpuBackend.open(/*ordinal=*/0, /*threads=*/1);
   Arena arena(*device);
   Stream stream(*device, "probe");
   ModelPlan plan;

@@ -4,7 +4,7 @@
 
 #include "comm/communicator.h"
 #include "device/device.h"
-#include "kernels/table.h"
+#include "kernels/backend.h"
 
 #include <array>
 #include <chrono>
@@ -16,8 +16,6 @@ namespace lockstep {
 namespace {
 
 constexpr double kTimeout = 0.3;
-std::unique_ptr<KernelContext> no_context() { return nullptr; }
-
 // Rank 0 makes the call alone; the others wait until it has given up.
 void expect_deadline(int rank, const std::string& call, const std::function<void()>& make_call) {
   if (rank == 0) {
@@ -64,7 +62,7 @@ TEST_F(Deadline, Collectives) {
   // Static: a request that was given up may still be answered, into these buffers.
   static std::array<float, 8> values{};
   static std::array<float, 2> part{};
-  const auto device = open_cpu_device(cpu_kernels(), no_context, /*threads=*/1);
+  const auto device = kCpuBackend.open(/*ordinal=*/0, /*threads=*/1);
   Stream stream(*device, "test");
   const TypedSpan all{std::span<float>(values.data(), static_cast<std::size_t>(2 * size_))};
   const TypedSpan own{std::span<float>(part)};

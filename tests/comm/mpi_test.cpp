@@ -3,12 +3,10 @@
 #include "comm/mpi_main.h"
 #include "comm/reference.h"
 #include "device/device.h"
-#include "kernels/table.h"
+#include "kernels/backend.h"
 
 namespace lockstep {
 namespace {
-
-std::unique_ptr<KernelContext> no_context() { return nullptr; }
 
 // Odd sizes, fewer elements than ranks, and more than one block of every type.
 constexpr std::int64_t kLarge = 1000007;
@@ -28,7 +26,7 @@ class MpiCollectives : public testing::Test {
     return fmt::format("{} of {} {} on rank {}", call, count, name_of(dtype_of<T>), rank_);
   }
 
-  std::unique_ptr<Device> device_ = open_cpu_device(cpu_kernels(), no_context, /*threads=*/1);
+  std::unique_ptr<Device> device_ = kCpuBackend.open(/*ordinal=*/0, /*threads=*/1);
   Stream stream_{*device_, "test"};
   std::unique_ptr<Communicator> comm_ = make_mpi_communicator(/*timeout_seconds=*/60);
   int rank_ = comm_->rank();

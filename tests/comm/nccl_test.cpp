@@ -4,14 +4,12 @@
 #include "comm/mpi_main.h"
 #include "comm/reference.h"
 #include "device/device.h"
-#include "kernels/table.h"
+#include "kernels/backend.h"
 
 #include <optional>
 
 namespace lockstep {
 namespace {
-
-std::unique_ptr<KernelContext> no_context() { return nullptr; }
 
 constexpr std::int64_t kCounts[] = {0, 1, 3, 1023, 1000007};
 
@@ -30,7 +28,7 @@ std::optional<Job>& job() {
 
 // Why the tests cannot run here, or "".
 std::string reason_to_skip() {
-  if (cuda_device_count() == 0) return "no GPU: " + cuda_status();
+  if (kCudaBackend.count() == 0) return "no GPU: " + kCudaBackend.status();
   if (nccl_version().empty()) return "this build has no NCCL";
   return "";
 }
@@ -38,8 +36,8 @@ std::string reason_to_skip() {
 void open_job() {
   Job& opened = job().emplace();
   const Placement& place = opened.world->placement();
-  const int gpus = cuda_device_count();
-  opened.device = open_cuda_device(cpu_kernels(), no_context, place.local_rank % gpus);
+  const int gpus = kCudaBackend.count();
+  opened.device = kCudaBackend.open(place.local_rank % gpus, /*threads=*/1);
   opened.stream.emplace(*opened.device, "comm");
   opened.comm = make_nccl_communicator(
       *opened.world, *opened.device, {.share_gpu = place.local_size > gpus, .timeout_seconds = 60});
@@ -100,7 +98,7 @@ class OnGpu {
            std::all_of(first + bytes() - kGuard * sizeof(T), first + bytes(), is_guard);
   }
   TypedSpan span() const {
-    return TypedSpan(Tensor(data_ + kGuard, Shape{count_}, dtype_of<T>, DeviceKind::kCuda));
+    return TypedSpan(Tensor(data_ + kGuard, Shape{count_}, dtype_of<T>, DeviceKind("cuda")));
   }
   std::string raw() const {
     return std::string(reinterpret_cast<const char*>(host_.data()), bytes());
@@ -263,7 +261,7 @@ TEST_F(NcclFloat, ReportsNoErrorWhenThereIsNone) {
 }
 
 TEST_F(NcclFloat, RanksOnOneCardHaveHostIdsOfTheirOwn) {
-  if (size() == 1 || cuda_device_count() >= size()) GTEST_SKIP() << "each rank has its own GPU";
+  if (size() == 1 || kCudaBackend.count() >= size()) GTEST_SKIP() << "each rank has its own GPU";
   const char* host_id = std::getenv("NCCL_HOSTID");
   ASSERT_NE(host_id, nullptr) << "share_gpu sets it";
   EXPECT_NE(std::string(host_id).find("-" + std::to_string(rank())), std::string::npos);

@@ -1,7 +1,7 @@
 // A world of one, and what the process can tell before MPI: launcher variables, absent NCCL.
 #include "comm/communicator.h"
 #include "device/device.h"
-#include "kernels/table.h"
+#include "kernels/backend.h"
 
 #include <gtest/gtest.h>
 
@@ -12,10 +12,8 @@
 namespace lockstep {
 namespace {
 
-std::unique_ptr<KernelContext> no_context() { return nullptr; }
-
 TEST(SelfCommunicator, EveryCollectiveIsTheIdentity) {
-  const auto device = open_cpu_device(cpu_kernels(), no_context, /*threads=*/1);
+  const auto device = kCpuBackend.open(/*ordinal=*/0, /*threads=*/1);
   Stream stream(*device, "test");
   const auto comm = make_self_communicator();
   EXPECT_EQ(comm->name(), "self");
@@ -41,7 +39,7 @@ TEST(SelfCommunicator, EveryCollectiveIsTheIdentity) {
 }
 
 TEST(SelfCommunicator, RefusesWhatMpiWouldRefuse) {
-  const auto device = open_cpu_device(cpu_kernels(), no_context, /*threads=*/1);
+  const auto device = kCpuBackend.open(/*ordinal=*/0, /*threads=*/1);
   Stream stream(*device, "test");
   const auto comm = make_self_communicator();
   std::vector<float> two(2);
@@ -113,7 +111,7 @@ TEST_F(LaunchedByMpi, SrunWithoutPmiIsNot) {
 }
 
 TEST(Nccl, OnTheCpuIsAnErrorThatNamesTheWayOut) {
-  const auto device = open_cpu_device(cpu_kernels(), no_context, /*threads=*/1);
+  const auto device = kCpuBackend.open(/*ordinal=*/0, /*threads=*/1);
   const auto world = make_self_world();
   try {
     make_nccl_communicator(*world, *device, {});

@@ -1,7 +1,7 @@
 // The arena: a dry plan equals the wet one, memory is zeroed, and out-of-memory says what did not
 // fit and what to change. A fake device with a small capacity stands in for a full GPU.
 #include "device/arena.h"
-#include "kernels/table.h"
+#include "kernels/backend.h"
 
 #include <gtest/gtest.h>
 
@@ -17,7 +17,7 @@ namespace {
 class SmallDevice final : public Device {
  public:
   explicit SmallDevice(std::size_t capacity)
-      : Device(cpu_kernels(), nullptr), capacity_(capacity) {}
+      : Device(*kCpuBackend.kernels, nullptr), capacity_(capacity) {}
 
   const DeviceInfo& info() const override { return info_; }
   void* allocate(std::size_t bytes) override {
@@ -86,7 +86,7 @@ void expect_in(const std::string& text, const std::string& part) {
 TEST(Arena, DryAndWetCountTheSame) {
   SmallDevice device(1 << 20);
   Arena wet(device);
-  Arena dry(DeviceKind::kCuda);
+  Arena dry(DeviceKind("cuda"));
   allocate_some(wet);
   allocate_some(dry);
   EXPECT_TRUE(dry.dry());
@@ -102,10 +102,10 @@ TEST(Arena, DryAndWetCountTheSame) {
 }
 
 TEST(Arena, DryTensorsHaveNoMemoryButTheRightKind) {
-  Arena dry(DeviceKind::kCuda);
+  Arena dry(DeviceKind("cuda"));
   const Tensor tensor = dry.allocate("x", {2, 3}, DType::kBF16, MemoryGroup::kLogits);
   EXPECT_EQ(tensor.data, nullptr);
-  EXPECT_EQ(tensor.device, DeviceKind::kCuda);
+  EXPECT_EQ(tensor.device, DeviceKind("cuda"));
   EXPECT_EQ(tensor.shape, (Shape{2, 3}));
 }
 

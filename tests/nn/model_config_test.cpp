@@ -2,6 +2,7 @@
 #include "nn/model_config.h"
 
 #include "core/error.h"
+#include "kernels/backend.h"
 #include "nn/model_family.h"
 
 #include <gtest/gtest.h>
@@ -31,7 +32,7 @@ TEST(ModelConfig, CountsEqualTheDeclaredParameters) {
     config.preset = name;
     resolve(config, /*tokenizer_vocab=*/256);
     Arena arena(DeviceKind::kCpu);
-    const auto model = make_model(config, {}, arena, &cpu_kernels().scratch_bytes);
+    const auto model = make_model(config, {}, arena, &kCpuBackend.kernels->scratch_bytes);
     EXPECT_EQ(model->parameters().logical_count(), parameter_count(config)) << name;
   }
 }

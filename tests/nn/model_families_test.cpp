@@ -2,6 +2,7 @@
 #include "nn/model_family.h"
 
 #include "core/error.h"
+#include "kernels/backend.h"
 
 #include <gtest/gtest.h>
 
@@ -37,7 +38,7 @@ TEST(ModelFamilies, ParametersAreTheModels) {
   for (const ModelFamily* family : model_families()) {
     const ModelConfig config = small(*family);
     Arena arena(DeviceKind::kCpu);
-    const auto model = family->make(config, {}, arena, &cpu_kernels().scratch_bytes);
+    const auto model = family->make(config, {}, arena, &kCpuBackend.kernels->scratch_bytes);
     const std::vector<Parameter> declared = family->parameters(config);
     ASSERT_EQ(model->parameters().all().size(), declared.size()) << family->name();
     for (std::size_t i = 0; i < declared.size(); ++i) {

@@ -63,7 +63,7 @@ TEST_F(Checks, Gemm) {
           [](GemmArgs& g) { g.activation = g.activation_grad = Activation::kGelu; });
   refused("needs preactivation", [](GemmArgs& g) { g.activation_grad = Activation::kGelu; });
   refused("needs an activation", [&](GemmArgs& g) { g.preactivation_out = make({4, 6}); });
-  refused("gemm.a is on cuda", [](GemmArgs& g) { g.a.device = DeviceKind::kCuda; });
+  refused("gemm.a is on cuda", [](GemmArgs& g) { g.a.device = DeviceKind("cuda"); });
   refused("row stride 3", [](GemmArgs& g) { g.a.row_stride = 3; });
 }
 
@@ -151,8 +151,8 @@ TEST_F(Checks, Norm) {
     change(args);
     expect_refused(message, [&] { ops::norm_forward(args, stream()); });
   };
-  refused("norm_forward.mean is absent", [](NormForward& n) { n.mean = {}; });
-  refused("RMSNorm has none", [](NormForward& n) { n.kind = NormKind::kRmsNorm; });
+  refused("norm_forward.rstd is absent", [](NormForward& n) { n.rstd = {}; });
+  refused("norm_forward.mean is [5]", [&](NormForward& n) { n.mean = make({5}); });
   refused("norm_forward.weight is [5]", [&](NormForward& n) { n.weight = make({5}); });
   NormBackward backward;
   backward.dx = backward.dy = backward.x = good.x;

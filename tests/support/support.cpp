@@ -2,6 +2,7 @@
 #include "support/support.h"
 
 #include "core/rng.h"
+#include "kernels/backend.h"
 
 #include <cmath>
 #include <cstring>
@@ -56,18 +57,14 @@ Machine on_device(std::unique_ptr<Device> device) {
 
 }  // namespace
 
-Machine open_cpu(int threads) {
-  const KernelTable& kernels = cpu_kernels();
-  return on_device(open_cpu_device(kernels, kernels.create_context, threads));
-}
+Machine open_cpu(int threads) { return on_device(kCpuBackend.open(/*ordinal=*/0, threads)); }
 
 Machine open_cuda(std::string& why) {
-  const KernelTable* kernels = cuda_kernels();
-  if (kernels == nullptr || cuda_device_count() == 0) {
-    why = "no GPU to compare with: " + cuda_status();
+  if (kCudaBackend.kernels == nullptr || kCudaBackend.count() == 0) {
+    why = "no GPU to compare with: " + kCudaBackend.status();
     return {};
   }
-  return on_device(open_cuda_device(*kernels, kernels->create_context, 0));
+  return on_device(kCudaBackend.open(/*ordinal=*/0, /*threads=*/1));
 }
 
 double unit_roundoff(DType dtype) {

@@ -2,6 +2,7 @@
 #include "trainer/memory_plan.h"
 
 #include "data/fixture.h"
+#include "kernels/backend.h"
 #include "support/support.h"
 #include "trainer/trainer.h"
 
@@ -58,9 +59,9 @@ TEST(MemoryPlan, KernelWorkspacesAreCounted) {
   arena.allocate("tensor", {64}, DType::kF32, MemoryGroup::kWeights);
   EXPECT_EQ(arena.bytes(MemoryGroup::kWorkspace), 1000u);
   EXPECT_EQ(arena.total_bytes(), 1256u);
-  EXPECT_EQ(cpu_kernels().workspace_bytes(), 0u);
-  if (cuda_kernels() == nullptr) return;
-  EXPECT_EQ(cuda_kernels()->workspace_bytes(), std::size_t{192} << 20);
+  EXPECT_EQ(kCpuBackend.kernels->workspace_bytes(), 0u);
+  if (kCudaBackend.kernels == nullptr) return;
+  EXPECT_EQ(kCudaBackend.kernels->workspace_bytes(), std::size_t{192} << 20);
 }
 
 TEST(MemoryPlan, SizesBeyondAnyMemoryAreRefused) {

@@ -2,6 +2,11 @@
 // an event is a host clock reading. Nothing is ever in flight, so a null stream stands for all.
 #include "device/device.h"
 
+#include "kernels/backend.h"
+#include "kernels/cpu/kernels.h"
+
+#include <cblas.h>
+#include <omp.h>
 #include <sys/sysinfo.h>
 
 #include <chrono>
@@ -11,10 +16,6 @@
 #include <fstream>
 #include <string>
 #include <string_view>
-
-// Sizes the OpenMP pool that kernels/cpu runs in. Declared here because omp.h, like every other
-// use of OpenMP, belongs to kernels/cpu.
-extern "C" void omp_set_num_threads(int threads);
 
 namespace lockstep {
 namespace {
@@ -51,8 +52,9 @@ std::string processor_name() {
   return name.empty() ? "CPU" : name;
 }
 
-// kernels/cpu is compiled for x86-64-v3 by default; on an older processor it would die of SIGILL.
-// Whoever chose another LOCKSTEP_CPU_ARCH chose it for their processors.
+// The kernels beside this file are compiled for x86-64-v3 by default, unlike this file itself; on
+// an older processor they would die of SIGILL. Whoever chose another LOCKSTEP_CPU_ARCH chose it for
+// their processors.
 void require_instruction_sets() {
   if (std::string_view(LOCKSTEP_CPU_ARCH) != "x86-64-v3") return;
 #if defined(__x86_64__)
@@ -75,14 +77,16 @@ void* allocate_aligned(std::size_t bytes) {
   return std::aligned_alloc(kAlignment, whole == 0 ? kAlignment : whole);
 }
 
+DeviceInfo processor_info(int /*ordinal*/) {
+  DeviceInfo info;
+  info.name = processor_name();
+  info.memory = total_memory();
+  return info;
+}
+
 class CpuDevice final : public Device {
  public:
-  CpuDevice(const KernelTable& kernels, std::unique_ptr<KernelContext> context)
-      : Device(kernels, std::move(context)) {
-    info_.kind = DeviceKind::kCpu;
-    info_.name = processor_name();
-    info_.memory = total_memory();
-  }
+  CpuDevice() : Device(cpu::kKernels, cpu::create_context()), info_(processor_info(0)) {}
 
   const DeviceInfo& info() const override { return info_; }
 
@@ -128,14 +132,21 @@ class CpuDevice final : public Device {
   DeviceInfo info_;
 };
 
-}  // namespace
-
-std::unique_ptr<Device> open_cpu_device(const KernelTable& kernels, ContextFactory make_context,
-                                        int threads) {
+std::unique_ptr<Device> open(int /*ordinal*/, int threads) {
   CHECK(threads >= 1, "threads {}", threads);
   require_instruction_sets();
   omp_set_num_threads(threads);
-  return std::make_unique<CpuDevice>(kernels, make_context());
+  return std::make_unique<CpuDevice>();
 }
+
+}  // namespace
+
+const Backend kCpuBackend{.name = "cpu",
+                          .library = "OpenBLAS",
+                          .kernels = &cpu::kKernels,
+                          .count = [] { return 1; },
+                          .info = processor_info,
+                          .status = [] { return std::string(openblas_get_config()); },
+                          .open = open};
 
 }  // namespace lockstep

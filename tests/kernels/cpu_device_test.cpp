@@ -1,6 +1,5 @@
 // The CPU device: memory, copies, inline streams and host-clock events.
-#include "device/device.h"
-#include "kernels/table.h"
+#include "kernels/backend.h"
 
 #include <gtest/gtest.h>
 
@@ -14,11 +13,9 @@
 namespace lockstep {
 namespace {
 
-std::unique_ptr<KernelContext> no_context() { return nullptr; }
-
 class CpuDeviceTest : public testing::Test {
  protected:
-  std::unique_ptr<Device> device_ = open_cpu_device(cpu_kernels(), no_context, /*threads=*/1);
+  std::unique_ptr<Device> device_ = kCpuBackend.open(/*ordinal=*/0, /*threads=*/1);
 };
 
 TEST_F(CpuDeviceTest, DescribesTheProcessor) {
@@ -28,7 +25,7 @@ TEST_F(CpuDeviceTest, DescribesTheProcessor) {
   EXPECT_TRUE(info.uuid.empty());
   EXPECT_GT(info.memory, std::size_t{64} << 20);
   EXPECT_EQ(info.peak_flops, 0.0);
-  EXPECT_EQ(&device_->kernels(), &cpu_kernels());
+  EXPECT_EQ(&device_->kernels(), kCpuBackend.kernels);
 }
 
 TEST_F(CpuDeviceTest, AllocationsAreAlignedAndUsableToTheLastByte) {
@@ -110,7 +107,7 @@ TEST_F(CpuDeviceTest, PinnedBufferMovesItsOwnership) {
 }
 
 TEST(OpenCpuDevice, RefusesZeroThreads) {
-  EXPECT_THROW(open_cpu_device(cpu_kernels(), no_context, /*threads=*/0), CheckError);
+  EXPECT_THROW(kCpuBackend.open(/*ordinal=*/0, /*threads=*/0), CheckError);
 }
 
 }  // namespace

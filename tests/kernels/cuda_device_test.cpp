@@ -1,6 +1,5 @@
 // The CUDA device. Where there is no GPU, what a user is told; where there is one, the primitives.
-#include "device/device.h"
-#include "kernels/table.h"
+#include "kernels/backend.h"
 
 #include <gtest/gtest.h>
 
@@ -12,13 +11,11 @@
 namespace lockstep {
 namespace {
 
-std::unique_ptr<KernelContext> no_context() { return nullptr; }
-
 TEST(CudaAbsence, IsToldInWords) {
-  if (cuda_device_count() > 0) GTEST_SKIP() << "this machine has a GPU";
-  EXPECT_FALSE(cuda_status().empty());
+  if (kCudaBackend.count() > 0) GTEST_SKIP() << "this machine has a GPU";
+  EXPECT_FALSE(kCudaBackend.status().empty());
   try {
-    open_cuda_device(cpu_kernels(), no_context, /*ordinal=*/0);
+    kCudaBackend.open(/*ordinal=*/0, /*threads=*/1);
     FAIL() << "no error";
   } catch (const UserError& error) {
     EXPECT_EQ(error.code(), ExitCode::kConfig);
@@ -29,8 +26,8 @@ TEST(CudaAbsence, IsToldInWords) {
 class CudaDeviceTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (cuda_device_count() == 0) GTEST_SKIP() << "no GPU: " << cuda_status();
-    device_ = open_cuda_device(cpu_kernels(), no_context, /*ordinal=*/0);
+    if (kCudaBackend.count() == 0) GTEST_SKIP() << "no GPU: " << kCudaBackend.status();
+    device_ = kCudaBackend.open(/*ordinal=*/0, /*threads=*/1);
   }
   std::unique_ptr<Device> device_;
 };
@@ -52,7 +49,7 @@ class Block {
 
 TEST_F(CudaDeviceTest, DescribesTheGpu) {
   const DeviceInfo& info = device_->info();
-  EXPECT_EQ(info.kind, DeviceKind::kCuda);
+  EXPECT_EQ(info.kind, DeviceKind("cuda"));
   EXPECT_FALSE(info.name.empty());
   EXPECT_EQ(info.uuid.substr(0, 4), "GPU-");
   EXPECT_EQ(info.uuid.size(), 40u);
@@ -61,12 +58,12 @@ TEST_F(CudaDeviceTest, DescribesTheGpu) {
     EXPECT_EQ(info.peak_flops, 989.4e12);
     EXPECT_EQ(info.peak_flops_fp32, 67e12);
   }
-  EXPECT_NE(cuda_status().find("visible"), std::string::npos) << cuda_status();
+  EXPECT_NE(kCudaBackend.status().find("visible"), std::string::npos) << kCudaBackend.status();
 }
 
 TEST_F(CudaDeviceTest, OrdinalBeyondTheLastIsAnError) {
   try {
-    open_cuda_device(cpu_kernels(), no_context, cuda_device_count());
+    kCudaBackend.open(kCudaBackend.count(), /*threads=*/1);
     FAIL() << "no error";
   } catch (const UserError& error) {
     EXPECT_EQ(error.code(), ExitCode::kConfig);

@@ -3,6 +3,9 @@
 // Every entry makes its GPU current first, because another thread may be calling.
 #include "device/device.h"
 
+#include "kernels/backend.h"
+#include "kernels/cuda/kernels.cuh"
+
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -61,10 +64,50 @@ std::string version_text(int version) {
   return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
 }
 
+int device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    cudaGetLastError();
+    return 0;
+  }
+  return count;
+}
+
+DeviceInfo device_info(int ordinal) {
+  cudaDeviceProp properties{};
+  require(cudaGetDeviceProperties(&properties, ordinal), "cudaGetDeviceProperties");
+  DeviceInfo info;
+  info.kind = DeviceKind("cuda");
+  info.asynchronous = true;
+  info.nccl = true;
+  info.ordinal = ordinal;
+  info.name = properties.name;
+  info.uuid = uuid_text(properties.uuid);
+  info.memory = properties.totalGlobalMem;
+  set_peaks(info);
+  return info;
+}
+
+std::string status() {
+  int runtime = 0;
+  int driver = 0;
+  int count = 0;
+  cudaRuntimeGetVersion(&runtime);
+  cudaDriverGetVersion(&driver);
+  const cudaError_t found = cudaGetDeviceCount(&count);
+  cudaGetLastError();
+  const std::string built = fmt::format("CUDA runtime {}", version_text(runtime));
+  if (driver == 0) return built + ", no NVIDIA driver on this machine";
+  const std::string both = fmt::format("{}, driver for CUDA {}", built, version_text(driver));
+  if (found != cudaSuccess) return fmt::format("{}: {}", both, cudaGetErrorString(found));
+  return fmt::format("{}, {} visible", both, count == 1 ? "1 GPU" : fmt::format("{} GPUs", count));
+}
+
 class CudaDevice final : public Device {
  public:
-  CudaDevice(const KernelTable& kernels, std::unique_ptr<KernelContext> context, int ordinal)
-      : Device(kernels, std::move(context)), info_(cuda_device_info(ordinal)) {}
+  // The GPU is current already: the context belongs to it.
+  explicit CudaDevice(int ordinal)
+      : Device(cuda::kKernels, cuda::create_context()), info_(device_info(ordinal)) {}
 
   const DeviceInfo& info() const override { return info_; }
 
@@ -194,14 +237,11 @@ class CudaDevice final : public Device {
   DeviceInfo info_;
 };
 
-}  // namespace
-
-std::unique_ptr<Device> open_cuda_device(const KernelTable& kernels, ContextFactory make_context,
-                                         int ordinal) {
-  const int count = cuda_device_count();
+std::unique_ptr<Device> open(int ordinal, int /*threads*/) {
+  const int count = device_count();
   if (count == 0) {
     fail(ExitCode::kConfig, "run.device=cuda, but there is no GPU to use: {}; use run.device=cpu",
-         cuda_status());
+         status());
   }
   if (ordinal < 0 || ordinal >= count) {
     fail(ExitCode::kConfig,
@@ -209,49 +249,22 @@ std::unique_ptr<Device> open_cuda_device(const KernelTable& kernels, ContextFact
          "CUDA_VISIBLE_DEVICES, or set comm.share_gpu=true",
          ordinal, count, count);
   }
-  if (const cudaError_t status = cudaSetDevice(ordinal); status != cudaSuccess) {
+  if (const cudaError_t error = cudaSetDevice(ordinal); error != cudaSuccess) {
     cudaGetLastError();
     fail(ExitCode::kConfig, "GPU {} cannot be opened: {} ({}); see nvidia-smi for who uses it",
-         ordinal, cudaGetErrorString(status), cudaGetErrorName(status));
+         ordinal, cudaGetErrorString(error), cudaGetErrorName(error));
   }
-  return std::make_unique<CudaDevice>(kernels, make_context(), ordinal);
+  return std::make_unique<CudaDevice>(ordinal);
 }
 
-int cuda_device_count() {
-  int count = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess) {
-    cudaGetLastError();
-    return 0;
-  }
-  return count;
-}
+}  // namespace
 
-DeviceInfo cuda_device_info(int ordinal) {
-  cudaDeviceProp properties{};
-  require(cudaGetDeviceProperties(&properties, ordinal), "cudaGetDeviceProperties");
-  DeviceInfo info;
-  info.kind = DeviceKind::kCuda;
-  info.ordinal = ordinal;
-  info.name = properties.name;
-  info.uuid = uuid_text(properties.uuid);
-  info.memory = properties.totalGlobalMem;
-  set_peaks(info);
-  return info;
-}
-
-std::string cuda_status() {
-  int runtime = 0;
-  int driver = 0;
-  int count = 0;
-  cudaRuntimeGetVersion(&runtime);
-  cudaDriverGetVersion(&driver);
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  cudaGetLastError();
-  const std::string built = fmt::format("CUDA runtime {}", version_text(runtime));
-  if (driver == 0) return built + ", no NVIDIA driver on this machine";
-  const std::string both = fmt::format("{}, driver for CUDA {}", built, version_text(driver));
-  if (status != cudaSuccess) return fmt::format("{}: {}", both, cudaGetErrorString(status));
-  return fmt::format("{}, {} visible", both, count == 1 ? "1 GPU" : fmt::format("{} GPUs", count));
-}
+const Backend kCudaBackend{.name = "cuda",
+                           .library = "CUDA",
+                           .kernels = &cuda::kKernels,
+                           .count = device_count,
+                           .info = device_info,
+                           .status = status,
+                           .open = open};
 
 }  // namespace lockstep
