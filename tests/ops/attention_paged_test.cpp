@@ -1,6 +1,7 @@
 // Attention over pages: every sequence of a mixed batch against the same sequence by itself, in
 // float64 and bit for bit, appending, rows of nobody, and the CUDA backend against the CPU.
 #include "ops/attention.h"
+#include "support/perf.h"
 #include "support/support.h"
 
 #include <algorithm>
@@ -273,6 +274,39 @@ TEST(AttentionPaged, CudaMatchesCpu) {
       expect_independent(cuda, p, dtype, outputs);
     });
   });
+}
+
+// 32 sequences decode one token each.
+LOCKSTEP_PERF(AttentionPaged) {
+  constexpr std::int64_t S = 32, H = 32, G = 8, D = 128, kPage = 16;
+  for (const DType dtype : kStorageTypes) {
+    for (const std::int32_t tokens : {256, 2048}) {
+      const std::int64_t pages = S * tokens / kPage;
+      Ints table(index(pages)), starts(index(S + 1));
+      std::iota(table.begin(), table.end(), 0);
+      std::iota(starts.begin(), starts.end(), 0);
+      const Ints lens(index(S), tokens);
+      const auto ints = [&](const Ints& values, Shape shape) {
+        return Tensor(const_cast<std::int32_t*>(perf.objects(values)), shape, DType::kI32,
+                      perf.machine().kind());
+      };
+      const PagedAttention args{.out = perf.values({S, H * D}, dtype),
+                                .q = perf.values({S, H * D}, dtype),
+                                .k_pages = perf.values({pages * kPage, G * D}, dtype),
+                                .v_pages = perf.values({pages * kPage, G * D}, dtype),
+                                .batch = {.page_table = ints(table, {S, tokens / kPage}),
+                                          .query_starts = ints(starts, {S + 1}),
+                                          .kv_lens = ints(lens, {S}),
+                                          .page_size = kPage},
+                                .heads = H,
+                                .kv_heads = G,
+                                .head_dim = D};
+      perf.measure(fmt::format("paged_attention {} x {} tokens H{} G{} D{} {}", S, tokens, H, G, D,
+                               name_of(dtype)),
+                   {.bytes = 2.0 * static_cast<double>(args.k_pages.bytes())},
+                   [&] { ops::paged_attention(args, perf.stream()); });
+    }
+  }
 }
 
 }  // namespace

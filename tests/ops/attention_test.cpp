@@ -4,6 +4,7 @@
 #include "ops/attention.h"
 
 #include "ops/scratch.h"
+#include "support/perf.h"
 #include "support/support.h"
 
 #include <algorithm>
@@ -421,6 +422,61 @@ TEST(Attention, CudaBackwardIsDeterministic) {
   for_each_whole([&](const Problem& p, DType dtype) {
     expect_identical(run_backward(cuda, p, dtype), run_backward(cuda, p, dtype));
   });
+}
+
+struct PerfCase {
+  AttentionShape shape;
+  std::int32_t documents;
+};
+
+void measure_attention(Perf& perf, const PerfCase& c, DType dtype) {
+  const AttentionShape& s = c.shape;
+  const std::int64_t N = s.batch * s.q_len;
+  const Tensor q = perf.values({N, s.heads * s.head_dim}, dtype);
+  const Tensor k = perf.values({N, s.kv_heads * s.head_dim}, dtype);
+  const Tensor out = perf.values(q.shape, dtype);
+  const Tensor lse = perf.values({s.batch, s.heads, s.q_len}, DType::kF32);
+  Tensor starts;
+  if (c.documents > 0) {
+    const std::vector<std::int32_t> host =
+        document_starts({.shape = s, .packed = false, .documents = c.documents});
+    starts = Tensor(const_cast<std::int32_t*>(perf.objects(host)), {N}, DType::kI32,
+                    perf.machine().kind());
+  }
+  const std::string what =
+      fmt::format("B{} T{} H{} G{} D{} {}{}", s.batch, s.q_len, s.heads, s.kv_heads, s.head_dim,
+                  name_of(dtype), c.documents > 0 ? " documents" : "");
+  // Half of the T x T scores, two products of D each; backward makes five.
+  const double flops = 2.0 * static_cast<double>(N * s.q_len * s.heads * s.head_dim);
+  const AttentionForward forward{
+      .out = out, .lse = lse, .q = q, .k = k, .v = k, .document_starts = starts, .shape = s};
+  perf.measure("attention_forward " + what, {.flops = flops},
+               [&] { ops::attention_forward(forward, perf.stream()); });
+  const ScratchQuery query{.attention = s, .dtype = dtype};
+  const AttentionBackward backward{.dq = perf.values(q.shape, dtype),
+                                   .dk = perf.values(k.shape, dtype),
+                                   .dv = perf.values(k.shape, dtype),
+                                   .dout = perf.values(q.shape, dtype),
+                                   .q = q,
+                                   .k = k,
+                                   .v = k,
+                                   .out = out,
+                                   .lse = lse,
+                                   .document_starts = starts,
+                                   .shape = s,
+                                   .scratch = perf.bytes(ops::scratch_bytes(query, perf.stream()))};
+  perf.measure("attention_backward " + what, {.flops = 2.5 * flops},
+               [&] { ops::attention_backward(backward, perf.stream()); });
+}
+
+LOCKSTEP_PERF(Attention) {
+  for (const DType dtype : kStorageTypes) {
+    for (const PerfCase& c :
+         {PerfCase{whole(8, 1024, 12, 12, 64), 0}, PerfCase{whole(8, 1024, 12, 12, 64), 8},
+          PerfCase{whole(2, 2048, 32, 8, 128), 0}, PerfCase{whole(2, 2048, 8, 8, 256), 0}}) {
+      measure_attention(perf, c, dtype);
+    }
+  }
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // infinities and NaN, at sizes around the pieces that kernels work in.
 #include "ops/cast.h"
 
+#include "support/perf.h"
 #include "support/support.h"
 
 #include <cmath>
@@ -81,6 +82,16 @@ TEST(Cast, IsExact) {
 TEST(Cast, IsExactOnCuda) {
   LOCKSTEP_OPEN_CUDA(cuda);
   at_any_alignment(cuda, [&] { expect_exact(cuda); });
+}
+
+LOCKSTEP_PERF(Cast) {
+  const Tensor masters = perf.values({std::int64_t{124} << 20}, DType::kF32);
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    const Tensor weights = perf.values(masters.shape, dtype);
+    perf.measure(fmt::format("cast 124 Mi fp32 to {}", name_of(dtype)),
+                 {.bytes = static_cast<double>(masters.bytes() + weights.bytes())},
+                 [&] { ops::cast(weights, masters, perf.stream()); });
+  }
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // counts, totals, and CUDA against the CPU.
 #include "ops/classifier.h"
 
+#include "support/perf.h"
 #include "support/support.h"
 
 #include <algorithm>
@@ -224,6 +225,27 @@ TEST(LossTotals, Accumulate) {
 TEST(LossTotals, AccumulateOnCuda) {
   LOCKSTEP_OPEN_CUDA(cuda);
   at_any_alignment(cuda, [&] { expect_totals(cuda); });
+}
+
+LOCKSTEP_PERF(Classifier) {
+  StepState state;
+  state.grad_seed = 1.0f;
+  for (const DType dtype : kStorageTypes) {
+    ClassifierArgs args{.logits = perf.values({4096, 50304}, dtype),
+                        .losses = perf.values({4096}, DType::kF32),
+                        .correct = perf.bytes(4096),
+                        .targets = perf.ints({4096}, 50257),
+                        .vocab = 50257,
+                        .write_gradient = false,
+                        .state = perf.objects(std::vector{state})};
+    for (const bool gradient : {false, true}) {
+      args.write_gradient = gradient;
+      perf.measure(fmt::format("classifier 4096 x 50257 {}{}", name_of(dtype),
+                               gradient ? " with gradient" : ""),
+                   {.bytes = (gradient ? 2.0 : 1.0) * static_cast<double>(args.logits.bytes())},
+                   [&] { ops::classifier(args, perf.stream()); });
+    }
+  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include "ops/embedding.h"
 
 #include "ops/scratch.h"
+#include "support/perf.h"
 #include "support/support.h"
 
 #include <cmath>
@@ -175,6 +176,31 @@ TEST(Embedding, CudaMatchesCpu) {
       expect_close(run(cuda, p, dtype), like(run(cpu, p, dtype), reference(p, dtype), 2.0));
     });
   });
+}
+
+LOCKSTEP_PERF(Embedding) {
+  for (const DType dtype : kStorageTypes) {
+    const Tensor tokens = perf.ints({8192}, 50257);
+    const Tensor rows = perf.values({8192, 768}, dtype);
+    const EmbeddingForward forward{.out = rows,
+                                   .tokens = tokens,
+                                   .token_table = perf.values({50304, 768}, dtype),
+                                   .position_table = perf.values({1024, 768}, dtype),
+                                   .seq_len = 1024};
+    const auto bytes = static_cast<double>(rows.bytes());
+    perf.measure(fmt::format("embedding_forward 8192 x 768 {}", name_of(dtype)),
+                 {.bytes = 3.0 * bytes}, [&] { ops::embedding_forward(forward, perf.stream()); });
+    const ScratchQuery query{.attention = {}, .rows = 8192, .channels = 768, .vocab = 50304};
+    const EmbeddingBackward backward{
+        .dtoken_table = perf.values({50304, 768}, DType::kF32),
+        .dposition_table = perf.values({1024, 768}, DType::kF32),
+        .tokens = tokens,
+        .dout = rows,
+        .seq_len = 1024,
+        .scratch = perf.bytes(ops::scratch_bytes(query, perf.stream()))};
+    perf.measure(fmt::format("embedding_backward 8192 x 768 {}", name_of(dtype)),
+                 {.bytes = 2.0 * bytes}, [&] { ops::embedding_backward(backward, perf.stream()); });
+  }
 }
 
 }  // namespace

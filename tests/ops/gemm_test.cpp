@@ -3,6 +3,7 @@
 #include "ops/gemm.h"
 
 #include "ops/scratch.h"
+#include "support/perf.h"
 #include "support/support.h"
 
 #include <cmath>
@@ -330,6 +331,33 @@ TEST(Gemm, GradientsMatchFiniteDifferences) {
                                  {"db1", {net.gradient(&Network::b1), bound}}};
   Machine cpu = open_cpu();
   expect_close(network_gradients(cpu, net), expected);
+}
+
+// The products of a GPT-2 124M layer over 8 sequences of 1024, and one that decodes.
+LOCKSTEP_PERF(Gemm) {
+  struct Shape3 {
+    std::int64_t M, N, K;
+    Activation activation;
+  };
+  constexpr auto kNone = Activation::kNone;
+  for (const DType dtype : kStorageTypes) {
+    for (const Shape3& s : {Shape3{8192, 2304, 768, kNone}, Shape3{8192, 3072, 768, kNone},
+                            Shape3{8192, 3072, 768, Activation::kGelu},
+                            Shape3{8192, 768, 3072, kNone}, Shape3{16, 768, 768, kNone}}) {
+      GemmArgs args;
+      args.out = perf.values({s.M, s.N}, dtype);
+      args.a = perf.values({s.M, s.K}, dtype);
+      args.b = perf.values({s.N, s.K}, dtype);
+      args.transpose_b = true;
+      args.bias = perf.values({s.N}, dtype);
+      args.activation = s.activation;
+      if (s.activation != kNone) args.preactivation_out = perf.values({s.M, s.N}, dtype);
+      perf.measure(fmt::format("gemm {} x {} x {} {}{}", s.M, s.N, s.K, name_of(dtype),
+                               s.activation == kNone ? "" : " gelu"),
+                   {.flops = 2.0 * static_cast<double>(s.M * s.N * s.K)},
+                   [&] { ops::gemm(args, perf.stream()); });
+    }
+  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include "ops/norm.h"
 
 #include "ops/scratch.h"
+#include "support/perf.h"
 #include "support/support.h"
 
 #include <cmath>
@@ -266,6 +267,40 @@ TEST(Norm, CudaMatchesCpu) {
                    like(run_backward(cpu, p, dtype), expected_backward(p, dtype), 2.0));
     });
   });
+}
+
+LOCKSTEP_PERF(Norm) {
+  for (const DType dtype : kStorageTypes) {
+    for (const std::int64_t C : {768, 4096}) {
+      const std::int64_t N = 8192;
+      const Tensor x = perf.values({N, C}, dtype);
+      const Tensor weight = perf.values({C}, dtype);
+      const Tensor mean = perf.values({N}, DType::kF32);
+      const Tensor rstd = perf.values({N}, DType::kF32);
+      const NormForward forward{.out = perf.values({N, C}, dtype),
+                                .mean = mean,
+                                .rstd = rstd,
+                                .x = x,
+                                .weight = weight,
+                                .bias = weight};
+      const auto bytes = static_cast<double>(x.bytes());
+      perf.measure(fmt::format("norm_forward {} x {} {}", N, C, name_of(dtype)),
+                   {.bytes = 2.0 * bytes}, [&] { ops::norm_forward(forward, perf.stream()); });
+      const ScratchQuery query{.attention = {}, .rows = N, .channels = C, .dtype = dtype};
+      const NormBackward backward{.dx = perf.values({N, C}, dtype),
+                                  .dweight = perf.values({C}, DType::kF32),
+                                  .dbias = perf.values({C}, DType::kF32),
+                                  .dy = perf.values({N, C}, dtype),
+                                  .x = x,
+                                  .mean = mean,
+                                  .rstd = rstd,
+                                  .weight = weight,
+                                  .residual_grad = perf.values({N, C}, dtype),
+                                  .scratch = perf.bytes(ops::scratch_bytes(query, perf.stream()))};
+      perf.measure(fmt::format("norm_backward {} x {} {}", N, C, name_of(dtype)),
+                   {.bytes = 4.0 * bytes}, [&] { ops::norm_backward(backward, perf.stream()); });
+    }
+  }
 }
 
 }  // namespace

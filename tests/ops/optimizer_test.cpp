@@ -3,6 +3,7 @@
 #include "ops/optimizer.h"
 
 #include "ops/scratch.h"
+#include "support/perf.h"
 #include "support/support.h"
 
 #include <cmath>
@@ -361,6 +362,37 @@ TEST(AdamW, CudaMatchesCpu) {
     const Outputs outputs = run_adam(cpu, DType::kF32, true);
     expect_close(run_adam(cuda, DType::kF32, true), like(outputs, expected_adam(outputs), 2.0));
   });
+}
+
+LOCKSTEP_PERF(Optimizer) {
+  constexpr std::int64_t kParameters = std::int64_t{124} << 20;
+  std::vector<WorkItem> items;
+  for (std::int64_t begin = 0; begin < kParameters; begin += kWorkItemElements) {
+    items.push_back({begin, static_cast<std::int32_t>(kWorkItemElements),
+                     static_cast<std::int32_t>(begin >> 20), 1, 0});
+  }
+  StepState state;
+  state.updates = 1;
+  const Tensor grads = perf.values({kParameters}, DType::kF32);
+  const ScratchQuery query{.attention = {}, .parameters = kParameters};
+  const GradNormArgs norm{
+      .sums = Tensor(perf.bytes(124 * sizeof(double)).data, {124}, DType::kF64, grads.device),
+      .grads = grads,
+      .items = perf.objects(items),
+      .item_count = static_cast<std::int64_t>(items.size()),
+      .scratch = perf.bytes(ops::scratch_bytes(query, perf.stream()))};
+  perf.measure("grad_norm 124 Mi", {.bytes = static_cast<double>(grads.bytes())},
+               [&] { ops::grad_norm(norm, perf.stream()); });
+  const AdamWArgs adam{.master = perf.values({kParameters}, DType::kF32),
+                       .moment1 = perf.values({kParameters}, DType::kF32),
+                       .moment2 = perf.values({kParameters}, DType::kF32),
+                       .grads = grads,
+                       .weights = perf.values({kParameters}, DType::kBF16),
+                       .items = norm.items,
+                       .item_count = norm.item_count,
+                       .state = perf.objects(std::vector{state})};
+  perf.measure("adamw 124 Mi bf16", {.bytes = 34.0 * static_cast<double>(kParameters)},
+               [&] { ops::adamw(adam, perf.stream()); });
 }
 
 }  // namespace

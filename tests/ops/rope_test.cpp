@@ -2,6 +2,7 @@
 // and given, and CUDA against the CPU.
 #include "ops/rope.h"
 
+#include "support/perf.h"
 #include "support/support.h"
 
 #include <cmath>
@@ -152,6 +153,18 @@ TEST(Rope, CudaMatchesCpu) {
       expect_close(run(cuda, p, dtype), like(run(cpu, p, dtype), reference(p, dtype), 2.0));
     });
   });
+}
+
+LOCKSTEP_PERF(Rope) {
+  for (const DType dtype : kStorageTypes) {
+    const RopeArgs args{.x = perf.values({8192, 2560}, dtype),  // q and k of a packed qkv
+                        .table = perf.values({1024, 64}, DType::kF32),
+                        .head_dim = 64,
+                        .seq_len = 1024};
+    perf.measure(fmt::format("rope 8192 x 2560 {}", name_of(dtype)),
+                 {.bytes = 2.0 * static_cast<double>(args.x.bytes())},
+                 [&] { ops::rope(args, perf.stream()); });
+  }
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Rows rounded to int8 steps, against float64, with strides and in place, and CUDA against the CPU.
 #include "ops/round_rows.h"
 
+#include "support/perf.h"
 #include "support/support.h"
 
 #include <algorithm>
@@ -130,6 +131,15 @@ TEST(RoundRows, RefusesOtherShapes) {
   const RoundRows args{.out = buffers.output({2, 3}, DType::kF32),
                        .x = buffers.output({2, 4}, DType::kF32)};
   EXPECT_THROW(ops::round_rows(args, *cpu.stream), CheckError);
+}
+
+LOCKSTEP_PERF(RoundRows) {
+  for (const DType dtype : kStorageTypes) {
+    const Tensor x = perf.values({8192, 4096}, dtype);
+    perf.measure(fmt::format("round_rows 8192 x 4096 {}", name_of(dtype)),
+                 {.bytes = 2.0 * static_cast<double>(x.bytes())},
+                 [&] { ops::round_rows({.out = x, .x = x}, perf.stream()); });
+  }
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SwiGLU against float64, its gradient against finite differences, and CUDA against the CPU.
 #include "ops/swiglu.h"
 
+#include "support/perf.h"
 #include "support/support.h"
 
 #include <cmath>
@@ -122,6 +123,20 @@ TEST(Swiglu, CudaMatchesCpu) {
       expect_close(run(cuda, p, dtype), like(run(cpu, p, dtype), reference(p, dtype), 2.0));
     });
   });
+}
+
+LOCKSTEP_PERF(Swiglu) {
+  for (const DType dtype : kStorageTypes) {
+    const Tensor out = perf.values({8192, 5632}, dtype);
+    const Tensor gate_up = perf.values({8192, 2 * 5632}, dtype);
+    const auto bytes = static_cast<double>(out.bytes());
+    perf.measure(fmt::format("swiglu_forward 8192 x 5632 {}", name_of(dtype)),
+                 {.bytes = 3.0 * bytes},
+                 [&] { ops::swiglu_forward({.out = out, .gate_up = gate_up}, perf.stream()); });
+    const SwigluBackward backward{.dgate_up = gate_up, .dout = out, .gate_up = gate_up};
+    perf.measure(fmt::format("swiglu_backward 8192 x 5632 {}", name_of(dtype)),
+                 {.bytes = 5.0 * bytes}, [&] { ops::swiglu_backward(backward, perf.stream()); });
+  }
 }
 
 }  // namespace
