@@ -105,6 +105,8 @@ void ConfigRegistry::register_data_and_train() {
       "training data: shards, globs, a prepare directory, or \"weight:glob\" entries");
   add("data.val", &data.val, "validation data, in the same forms");
   add("data.tokenizer", &data.tokenizer, "byte, or a directory; empty: the one beside the data");
+  add("data.allow_other_tokenizer", &data.allow_other_tokenizer,
+      "take shards whose tokenizer is another than the run's or the model's");
   add("data.allow_change", &data.allow_change, "let a resumed run go on with other data");
 
   TrainOptions& train = options_.train;

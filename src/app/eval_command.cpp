@@ -2,6 +2,7 @@
 // work.
 #include "app/commands.h"
 
+#include "app/command_words.h"
 #include "app/model_source.h"
 #include "app/signals.h"
 #include "eval/judge.h"
@@ -26,6 +27,7 @@ struct EvalArguments {
   std::string device = "auto";
   std::string dtype;
   bool json = false;
+  bool allow_other_tokenizer = false;
 };
 
 std::int64_t judged_seq_len(const ModelSource& source, const EvalArguments& arguments) {
@@ -38,8 +40,11 @@ std::int64_t judged_seq_len(const ModelSource& source, const EvalArguments& argu
 Judge make_judge(Session& session, const ModelSource& source, const EvalArguments& arguments) {
   const auto& patterns = arguments.data.empty() ? source.options.data.val : arguments.data;
   if (patterns.empty()) {
-    fail(ExitCode::kUsage, "--data: give shards to judge; {} names no data.val",
+    fail(ExitCode::kUsage, "--data: give shards to judge; {} had none to validate on",
          source.description);
+  }
+  if (!arguments.allow_other_tokenizer) {
+    require_tokenizer_of_data(source.tokenizer.get(), source.description, patterns);
   }
   Dataset data(patterns, "val", judged_seq_len(source, arguments), source.options.model.vocab,
                source.options.run.seed);
@@ -112,10 +117,14 @@ Command add_eval_command(CLI::App& app) {
       ->capture_default_str();
   parser->add_option("--dtype", arguments->dtype, "fp32, bf16 or fp16 (default: as trained)")
       ->check(CLI::IsMember({"fp32", "bf16", "fp16"}));
+  parser->add_flag("--allow-other-tokenizer", arguments->allow_other_tokenizer,
+                   kAllowOtherTokenizerHelp);
   parser->add_flag("--json", arguments->json, "One JSON object on standard output");
   Command command;
   command.parser = parser;
-  command.run = [arguments](MpiSession& mpi) { return run_eval(*arguments, mpi); };
+  command.run = [arguments](MpiSession& mpi) {
+    return run_in_words_of(eval_words(), [&] { return run_eval(*arguments, mpi); });
+  };
   command.polls_signals = true;
   return command;
 }

@@ -2,6 +2,7 @@
 // written as `eval` would, judges that too, and only then gives it its name.
 #include "app/commands.h"
 
+#include "app/command_words.h"
 #include "app/model_source.h"
 #include "app/progress_bar.h"
 #include "app/rank_zero.h"
@@ -28,6 +29,7 @@ struct ExportArguments {
   std::string tokenizer;
   std::string device = "auto";
   bool overwrite = false;
+  bool allow_other_tokenizer = false;
 };
 
 // Null where there is nothing to judge on.
@@ -55,7 +57,9 @@ std::unique_ptr<Tokenizer> tokenizer_for(ModelSource& source, const ExportArgume
                                          Log& log) {
   const bool none =
       arguments.tokenizer.empty() && source.tokenizer == nullptr && source.tokenizer_error.empty();
-  if (!none || arguments.request.gguf()) return tokenizer_of(source, arguments.tokenizer);
+  if (!none || arguments.request.gguf()) {
+    return tokenizer_of(source, arguments.tokenizer, arguments.allow_other_tokenizer);
+  }
   log.info("warning: {} carries no tokenizer, so the export has none; give one with --tokenizer",
            source.description);
   return nullptr;
@@ -117,6 +121,9 @@ int run_export(ExportArguments arguments, MpiSession& mpi) {
     check_export(request, model.config, arguments.overwrite);
     tokenizer = tokenizer_for(source, arguments, session.log);
     model.tokenizer = tokenizer.get();
+    if (!arguments.allow_other_tokenizer) {
+      require_tokenizer_of_data(tokenizer.get(), source.description, report.data);
+    }
     judge = make_judge(session, source, report.data);
     if (world.rank() == 0) staging = std::make_unique<ExportStaging>(request.out);
   });
@@ -176,13 +183,17 @@ Command add_export_command(CLI::App& app) {
                      "Tokenizer file or directory, or \"byte\" (default: the model's own)");
   parser->add_option("--tokenizer-pre", arguments->request.tokenizer_pre,
                      "gguf: llama.cpp's name of the pre-tokenizer (default: from the tokenizer)");
+  parser->add_flag("--allow-other-tokenizer", arguments->allow_other_tokenizer,
+                   kAllowOtherTokenizerHelp);
   parser->add_flag("--overwrite", arguments->overwrite, "Replace an earlier export");
   parser->add_option("--device", arguments->device, "auto, cpu or cuda; where it is judged")
       ->check(CLI::IsMember(device_names()))
       ->capture_default_str();
   Command command;
   command.parser = parser;
-  command.run = [arguments](MpiSession& mpi) { return run_export(*arguments, mpi); };
+  command.run = [arguments](MpiSession& mpi) {
+    return run_in_words_of(export_words(), [&] { return run_export(*arguments, mpi); });
+  };
   command.polls_signals = true;
   return command;
 }

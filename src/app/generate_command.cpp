@@ -1,6 +1,7 @@
 // `lockstep generate`: samples text from a model, printed as it comes.
 #include "app/commands.h"
 
+#include "app/command_words.h"
 #include "app/model_source.h"
 #include "app/signals.h"
 #include "data/tokenizer.h"
@@ -22,6 +23,7 @@ struct GenerateArguments {
   std::string prompt;
   std::string tokenizer;
   std::string device = "auto";
+  bool allow_other_tokenizer = false;
   SamplingOptions sampling;
 };
 
@@ -48,7 +50,7 @@ int run_generate(const GenerateArguments& arguments, MpiSession& mpi) {
   std::unique_ptr<Tokenizer> tokenizer;
   std::vector<std::int32_t> prompt;
   agree(*session.world, [&] {
-    tokenizer = tokenizer_of(source, arguments.tokenizer);
+    tokenizer = tokenizer_of(source, arguments.tokenizer, arguments.allow_other_tokenizer);
     tokenizer->encode(arguments.prompt, prompt);
     if (prompt.empty()) fail(ExitCode::kUsage, "--prompt: give at least one character");
   });
@@ -102,12 +104,16 @@ Command add_generate_command(CLI::App& app) {
       ->capture_default_str();
   parser->add_option("--tokenizer", arguments->tokenizer,
                      "Tokenizer directory or \"byte\" (default: the model's)");
+  parser->add_flag("--allow-other-tokenizer", arguments->allow_other_tokenizer,
+                   kAllowOtherTokenizerHelp);
   parser->add_option("--device", arguments->device, "auto, cpu or cuda")
       ->check(CLI::IsMember(device_names()))
       ->capture_default_str();
   Command command;
   command.parser = parser;
-  command.run = [arguments](MpiSession& mpi) { return run_generate(*arguments, mpi); };
+  command.run = [arguments](MpiSession& mpi) {
+    return run_in_words_of(generate_words(), [&] { return run_generate(*arguments, mpi); });
+  };
   command.polls_signals = true;
   return command;
 }

@@ -105,7 +105,16 @@ std::unique_ptr<ModelSource> open_init_from(Options& options, World& world, Log&
   auto source =
       std::make_unique<ModelSource>(open_model_source(path, "model.init_from: ", world, log));
   agree(world, [&] {
-    inherit_model(options.model, source->options.model, path, tokenizer_vocab(options.data));
+    const DataTokenizer data = open_data_tokenizer(options.data);
+    inherit_model(options.model, source->options.model, path,
+                  data.tokenizer == nullptr ? 0 : data.tokenizer->vocab_size());
+    if (options.data.allow_other_tokenizer || source->tokenizer == nullptr) return;
+    const TokenizerOf wanted{*source->tokenizer, path + " of model.init_from"};
+    if (data.tokenizer == nullptr) {
+      require_vocabulary_of_shards(wanted, options.data.val, "data.val", tokenizer_mismatch());
+    } else {
+      require_same_vocabulary({*data.tokenizer, data.where}, wanted, tokenizer_mismatch());
+    }
   });
   return source;
 }

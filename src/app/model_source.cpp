@@ -1,7 +1,9 @@
 // Telling the kinds of MODEL apart, and a checkpoint's weights as a WeightSource.
 #include "app/model_source.h"
 
+#include "app/any_tokenizer.h"
 #include "app/config.h"
+#include "data/vocabulary_match.h"
 #include "formats/foreign_model.h"
 #include "trainer/verified_checkpoint.h"
 
@@ -108,9 +110,10 @@ ModelSource open_model_source(const std::string& path, const std::string& what, 
   return source;
 }
 
-std::unique_ptr<Tokenizer> tokenizer_of(ModelSource& source, const std::string& spec) {
+std::unique_ptr<Tokenizer> tokenizer_of(ModelSource& source, const std::string& spec,
+                                        bool allow_other) {
   std::unique_ptr<Tokenizer> tokenizer =
-      spec.empty() ? std::move(source.tokenizer) : open_tokenizer(spec);
+      spec.empty() ? std::move(source.tokenizer) : open_any_tokenizer(spec);
   if (tokenizer == nullptr && !source.tokenizer_error.empty()) {
     fail(ExitCode::kData, "{}; give another with --tokenizer", source.tokenizer_error);
   }
@@ -121,7 +124,20 @@ std::unique_ptr<Tokenizer> tokenizer_of(ModelSource& source, const std::string& 
     fail(ExitCode::kUsage, "--tokenizer: it has {} entries, the model only {}",
          tokenizer->vocab_size(), source.options.model.vocab);
   }
+  if (!spec.empty() && source.tokenizer != nullptr && !allow_other) {
+    require_same_vocabulary(
+        {*tokenizer, spec + " of --tokenizer"}, {*source.tokenizer, "of " + source.description},
+        {ExitCode::kUsage, "leave --tokenizer out, or give --allow-other-tokenizer too"});
+  }
   return tokenizer;
+}
+
+void require_tokenizer_of_data(const Tokenizer* tokenizer, const std::string& description,
+                               const std::vector<std::string>& shards) {
+  if (tokenizer == nullptr) return;
+  require_vocabulary_of_shards(
+      {*tokenizer, "of " + description}, shards, "the data",
+      {ExitCode::kData, "give data of the model's own tokenizer, or --allow-other-tokenizer"});
 }
 
 }  // namespace lockstep

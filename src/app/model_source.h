@@ -43,8 +43,19 @@ std::unique_ptr<CheckpointReader> open_checkpoint(const std::string& path, const
 ModelSource open_model_source(const std::string& path, const std::string& what, World& world,
                               Log& log);
 
+// What --allow-other-tokenizer says on commands that have it.
+inline constexpr const char* kAllowOtherTokenizerHelp =
+    "Go on when the tokenizers of model, --tokenizer and data differ";
+
 // The tokenizer that a command should use: `spec` (--tokenizer), or the source's own. Throws
-// UserError when there is none, or when it has more entries than the model.
-std::unique_ptr<Tokenizer> tokenizer_of(ModelSource& source, const std::string& spec);
+// UserError when there is none, when it has more entries than the model, or when it is another than
+// the source's own (unless `allow_other`).
+std::unique_ptr<Tokenizer> tokenizer_of(ModelSource& source, const std::string& spec,
+                                        bool allow_other);
+
+// Throws UserError(kData) when these shards carry another tokenizer than `tokenizer`, which may be
+// null.
+void require_tokenizer_of_data(const Tokenizer* tokenizer, const std::string& description,
+                               const std::vector<std::string>& shards);
 
 }  // namespace lockstep

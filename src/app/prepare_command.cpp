@@ -1,6 +1,7 @@
 // `lockstep prepare`: texts and JSON lines to token shards, with a progress bar on a terminal.
 #include "app/commands.h"
 
+#include "app/any_tokenizer.h"
 #include "app/progress_bar.h"
 #include "app/signals.h"
 #include "core/error.h"
@@ -66,8 +67,10 @@ int run_prepare(PrepareOptions options) {
 
 void add_tokenizer_options(CLI::App& parser, PrepareOptions& options) {
   parser
-      .add_option("--tokenizer", options.tokenizer,
-                  "byte; a tokenizer.json or a directory with one; bpe:N trains one of N entries")
+      .add_option(
+          "--tokenizer", options.tokenizer,
+          "byte; a tokenizer.json or a directory with one; a run, a checkpoint or a GGUF file; "
+          "bpe:N trains one of N entries")
       ->type_name("TEXT")
       ->capture_default_str();
   parser
@@ -99,6 +102,7 @@ void add_split_options(CLI::App& parser, PrepareOptions& options) {
 Command add_prepare_command(CLI::App& app) {
   CLI::App* parser = app.add_subcommand("prepare", "Turn text into token shards");
   auto options = std::make_shared<PrepareOptions>();
+  options->open = open_any_tokenizer;
   parser
       ->add_option("TEXT", options->inputs,
                    "text files, one document each; .jsonl, one per line; .gz or .zst of both; - "

@@ -4,7 +4,8 @@
 #include "app/config.h"
 #include "app/model_source.h"
 #include "core/shell_quote.h"
-#include "trainer/run_files.h"
+#include "data/byte_tokenizer.h"
+#include "data/tokenizer_files.h"
 #include "trainer/verified_checkpoint.h"
 
 #include <filesystem>
@@ -27,16 +28,21 @@ std::string canonical(const std::string& path) {
                 options.run.dir, why, shell_word("--run.dir=" + options.run.dir + "-2"));
 }
 
-void check_tokenizer(const CheckpointReader& reader, const std::string& directory) {
+void check_tokenizer(const CheckpointReader& reader, const DataTokenizer& now) {
   const std::string stored = reader.tokenizer_directory();
-  if (stored.empty() || directory.empty()) return;
-  for (const fs::directory_entry& entry : fs::directory_iterator(stored)) {
-    const fs::path now = fs::path(directory) / entry.path().filename();
-    if (read_text_file(entry.path()) == read_text_file(now)) continue;
+  if (stored.empty() || now.tokenizer == nullptr) return;
+  const std::vector<NamedText> before = open_tokenizer(stored)->files();
+  const std::vector<NamedText> files = now.tokenizer->files();
+  for (const char* name : {kTokenizerMetaFile, kTokenizerJson, kTokenizerConfig, kSpecialTokens}) {
+    const std::string* text = find_text(files, name);
+    const std::string* old_text = find_text(before, name);
+    const bool same =
+        text == nullptr || old_text == nullptr ? text == old_text : *text == *old_text;
+    if (same) continue;
     fail(ExitCode::kConfig,
-         "the tokenizer is fixed on resume: {} differs from {} in the checkpoint; point "
+         "the tokenizer is fixed on resume: {} of {} differs from {}/{} in the checkpoint; point "
          "data.tokenizer at the run's own tokenizer or start a new run.dir",
-         now.string(), entry.path().string());
+         name, now.where, stored, name);
   }
 }
 
@@ -75,7 +81,7 @@ ResumePoint find_resume_point(const Options& options, const std::string& checkpo
 }
 
 std::vector<std::string> check_resume(const CheckpointReader& reader, const Options& options,
-                                      const std::string& tokenizer_directory,
+                                      const DataTokenizer& tokenizer,
                                       const std::string& data_fingerprint) {
   Options before;
   ConfigRegistry registry(before);
@@ -98,7 +104,7 @@ std::vector<std::string> check_resume(const CheckpointReader& reader, const Opti
          "start a new run.dir",
          reader.path(), fixed);
   }
-  check_tokenizer(reader, tokenizer_directory);
+  check_tokenizer(reader, tokenizer);
   if (reader.meta().data_fingerprint != data_fingerprint && !options.data.allow_change) {
     fail(ExitCode::kConfig,
          "data.train has other content than when {} was written (fingerprint {} then, {} now); "

@@ -2,6 +2,7 @@
 // what may change when it goes on.
 #pragma once
 
+#include "app/run_setup.h"
 #include "app/session.h"
 #include "io/checkpoint.h"
 #include "trainer/options.h"
@@ -28,7 +29,7 @@ ResumePoint find_resume_point(const Options& options, const std::string& checkpo
 // run.seed, optimizer.name, and the data's content unless data.allow_change. Returns the other
 // differences, "key: old -> new".
 std::vector<std::string> check_resume(const CheckpointReader& reader, const Options& options,
-                                      const std::string& tokenizer_directory,
+                                      const DataTokenizer& tokenizer,
                                       const std::string& data_fingerprint);
 
 }  // namespace lockstep

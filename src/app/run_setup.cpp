@@ -1,10 +1,11 @@
 // Names, data and limits of a run.
 #include "app/run_setup.h"
 
+#include "app/any_tokenizer.h"
 #include "core/error.h"
 #include "data/mixture.h"
+#include "data/prepared.h"
 #include "data/shard.h"
-#include "data/tokenizer.h"
 #include "trainer/accumulation.h"
 
 #include <unistd.h>
@@ -85,6 +86,13 @@ void set_up_steps(const Options& options, RunData& run) {
   run.steps = train.steps > 0 ? train.steps : static_cast<std::int64_t>(steps);
 }
 
+void check_data_tokenizers(const DataOptions& data, const DataTokenizer& found) {
+  if (data.allow_other_tokenizer || found.tokenizer == nullptr) return;
+  const TokenizerOf wanted{*found.tokenizer, found.where};
+  require_vocabulary_of_shards(wanted, data.train, "data.train", tokenizer_mismatch());
+  require_vocabulary_of_shards(wanted, data.val, "data.val", tokenizer_mismatch());
+}
+
 }  // namespace
 
 void name_run(Options& options, const std::string& config_path) {
@@ -92,24 +100,24 @@ void name_run(Options& options, const std::string& config_path) {
   if (options.run.dir.empty()) options.run.dir = "runs/" + options.run.name;
 }
 
-std::string tokenizer_directory(const DataOptions& data) {
+DataTokenizer open_data_tokenizer(const DataOptions& data) {
   if (!data.tokenizer.empty()) {
-    const fs::path named = data.tokenizer;
-    if (fs::is_directory(named / "tokenizer")) return (named / "tokenizer").string();
-    return fs::is_directory(named) ? named.string() : "";
+    return {open_any_tokenizer(data.tokenizer), data.tokenizer + " of data.tokenizer"};
   }
-  for (const std::string& pattern : data.train) {
-    const fs::path path = parse_pattern(pattern).path;
-    const fs::path base = fs::is_directory(path) ? path : path.parent_path();
-    if (fs::is_directory(base / "tokenizer")) return (base / "tokenizer").string();
-  }
-  return "";
+  const std::vector<std::string> beside = tokenizer_directories(data.train);
+  if (beside.empty()) return {};
+  return {open_tokenizer(beside.front()), beside.front() + " of data.train"};
 }
 
 std::int64_t tokenizer_vocab(const DataOptions& data) {
-  const std::string directory = tokenizer_directory(data);
-  if (!directory.empty()) return open_tokenizer(directory)->vocab_size();
-  return data.tokenizer.empty() ? 0 : open_tokenizer(data.tokenizer)->vocab_size();
+  const DataTokenizer found = open_data_tokenizer(data);
+  return found.tokenizer == nullptr ? 0 : found.tokenizer->vocab_size();
+}
+
+MismatchError tokenizer_mismatch() {
+  return {ExitCode::kConfig,
+          "prepare all data with the tokenizer of the model, or set "
+          "data.allow_other_tokenizer = true"};
 }
 
 RunData set_up_run(Options& options, int world) {
@@ -121,9 +129,12 @@ RunData set_up_run(Options& options, int world) {
   for (const std::string& pattern : options.data.train) {
     find_shards({parse_pattern(pattern).path}, "train");
   }
-  resolve(options.model, tokenizer_vocab(options.data));
   resolve_checkpoint(options.checkpoint);
   RunData run;
+  run.tokenizer = open_data_tokenizer(options.data);
+  check_data_tokenizers(options.data, run.tokenizer);
+  const Tokenizer* tokenizer = run.tokenizer.tokenizer.get();
+  resolve(options.model, tokenizer == nullptr ? 0 : tokenizer->vocab_size());
   set_up_batch(options, world, run);
   const ModelConfig& model = options.model;
   run.train = std::make_unique<Dataset>(options.data.train, "train", model.seq_len, model.vocab,

@@ -4,6 +4,8 @@
 
 #include "core/log.h"
 #include "data/loader.h"
+#include "data/tokenizer.h"
+#include "data/vocabulary_match.h"
 #include "trainer/options.h"
 
 #include <memory>
@@ -14,21 +16,29 @@ namespace lockstep {
 // Fills run.name and run.dir from the config's path.
 void name_run(Options& options, const std::string& config_path);
 
-// The directory with the tokenizer that belongs to the data ("" if there is none): data.tokenizer,
-// or the one beside data.train.
-std::string tokenizer_directory(const DataOptions& data);
+// The tokenizer that belongs to a run's data: data.tokenizer, or the one beside data.train.
+struct DataTokenizer {
+  std::unique_ptr<Tokenizer> tokenizer;  // null when none is named or found
+  std::string where;                     // "data/tokenizer of data.train"
+};
+DataTokenizer open_data_tokenizer(const DataOptions& data);
 
-// The tokenizer's number of entries, or 0 when no tokenizer is named or found.
+// Its number of entries, or 0 when there is none.
 std::int64_t tokenizer_vocab(const DataOptions& data);
 
+// How a mismatch of tokenizers is answered in a run.
+MismatchError tokenizer_mismatch();
+
 struct RunData {
+  DataTokenizer tokenizer;
   std::unique_ptr<Dataset> train;
   std::unique_ptr<Dataset> val;  // absent when there is no data.val
   std::int64_t steps = 0;        // train.steps, or what train.epochs comes to
   std::int64_t accumulation = 1;
 };
 
-// Resolves model, batch and steps in `options` and opens the data. Throws UserError.
+// Resolves model, batch and steps in `options` and opens the data. Throws UserError, also when the
+// data were made with different tokenizers (unless data.allow_other_tokenizer).
 RunData set_up_run(Options& options, int world);
 
 // Replaces checkpoint.interval_minutes = auto by what it comes to. Throws UserError(kConfig) for

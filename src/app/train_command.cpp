@@ -139,37 +139,25 @@ class TrainRun {
       directory_ = std::make_unique<RunDirectory>(options_.run.dir, session_.log);
       session_.log.open_file(options_.run.dir + "/train.log");
       remove_temporaries(options_.run.dir + "/checkpoints");
-      keep_tokenizer();
     });
   }
 
-  // A tokenizer named by kind ("byte"), or that came with the first weights, has no files here yet;
-  // with them the checkpoints are complete.
-  void keep_tokenizer() {
-    tokenizer_ = tokenizer_directory(options_.data);
-    if (!tokenizer_.empty()) return;
-    const std::string kept = options_.run.dir + "/tokenizer";
-    std::unique_ptr<Tokenizer> tokenizer;
-    if (!options_.data.tokenizer.empty()) {
-      tokenizer = open_tokenizer(options_.data.tokenizer);
-    } else if (source_ != nullptr) {
-      tokenizer = std::move(source_->tokenizer);
-    }
-    if (tokenizer != nullptr) {
-      std::filesystem::create_directories(kept);
-      tokenizer->save(kept);
-    }
-    if (std::filesystem::is_directory(kept)) tokenizer_ = kept;
+  // What every checkpoint holds, in memory from the start: saving depends on no other files. Where
+  // the data bring none it is that of the first weights, or of the state the run goes on from.
+  std::vector<NamedText> tokenizer_files(const ResumePoint& resume) {
+    if (data_.tokenizer.tokenizer != nullptr) return data_.tokenizer.tokenizer->files();
+    if (source_ != nullptr && source_->tokenizer != nullptr) return source_->tokenizer->files();
+    const std::string stored = resume.reader == nullptr ? "" : resume.reader->tokenizer_directory();
+    return stored.empty() ? std::vector<NamedText>() : open_tokenizer(stored)->files();
   }
 
   int train() {
     const std::string checkpoints = options_.run.dir + "/checkpoints";
     ResumePoint resume = find_resume_point(options_, checkpoints, *session_.world, session_.log);
-    tokenizer_ = session_.world->broadcast(tokenizer_, 0);
     std::vector<std::string> changes;
     agree(*session_.world, [&] {
       if (resume.reader == nullptr) return;
-      changes = check_resume(*resume.reader, options_, tokenizer_, data_.train->fingerprint());
+      changes = check_resume(*resume.reader, options_, data_.tokenizer, data_.train->fingerprint());
       if (resume.reader->meta().step > data_.steps) {
         fail(ExitCode::kConfig, "train.steps = {} lies before the checkpoint's step {}; raise it",
              data_.steps, resume.reader->meta().step);
@@ -222,7 +210,7 @@ class TrainRun {
           .directory = directory_.get(),
           .watchdog = watchdog_.get(),
           .checkpoints = checkpoints,
-          .tokenizer_directory = tokenizer_,
+          .tokenizer = tokenizer_files(resume),
           .initial_weights = source_ == nullptr ? nullptr : source_->weights.get(),
           .identity = identity(options_, registry_, data_, resume),
           .stop_requested = [] { return stop_requested() != 0; },
@@ -306,7 +294,6 @@ class TrainRun {
   std::unique_ptr<ModelSource> source_;  // of model.init_from, until its weights are read
   RunData data_;
   std::unique_ptr<RunDirectory> directory_;  // rank 0
-  std::string tokenizer_;                    // directory of its files, or ""
   std::unique_ptr<Watchdog> watchdog_;
   std::unique_ptr<Trainer> trainer_;
 };

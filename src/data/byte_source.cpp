@@ -3,6 +3,7 @@
 #include "data/byte_source.h"
 
 #include "core/error.h"
+#include "core/shell_quote.h"
 #include "data/file.h"
 
 #include <zlib.h>
@@ -48,7 +49,9 @@ class CompressedSource : public ByteSource {
         if (inside_) fail_truncated();
         return 0;
       }
+      if (ended_ && skip_padding()) continue;
       const std::size_t got = decode(data, size);
+      ended_ = !inside_;
       pending_ = inside_ && got == size;
       if (got > 0) return got;
     }
@@ -78,6 +81,12 @@ class CompressedSource : public ByteSource {
     read_ += static_cast<std::int64_t>(end_);
     return end_ > 0;
   }
+  // Zeros behind a member or frame: tapes and block devices fill up with them. True if all that is
+  // left of the input was padding.
+  bool skip_padding() {
+    while (left() > 0 && *next() == '\0') take(1);
+    return left() == 0;
+  }
   [[noreturn]] void fail_truncated() const {
     fail(ExitCode::kData,
          "{}: truncated: the {} data end too early, at byte {}; copy or download it again", name_,
@@ -92,6 +101,7 @@ class CompressedSource : public ByteSource {
   std::size_t end_ = 0;
   std::int64_t read_ = 0;
   bool pending_ = false;
+  bool ended_ = false;  // a member or frame, and no other has begun
 };
 
 class GzipSource : public CompressedSource {
@@ -150,8 +160,9 @@ class ZstdSource : public CompressedSource {
  private:
   [[noreturn]] void fail_frame(std::string_view reason) const {
     if (reason.find("memory") == std::string_view::npos) fail_damaged(reason);
-    fail(ExitCode::kData, "{}: its zstd window is above 128 MiB; compress it again without --long",
-         name());
+    fail(ExitCode::kData,
+         "{}: its zstd window is above 128 MiB; unpack it first: `zstd -d --long=31 {}`", name(),
+         shell_path(name()));
   }
 
   ZSTD_DStream* stream_;

@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/shell_quote.h"
 #include "data/megatron.h"
+#include "data/mixture.h"
 #include "data/prepared.h"
 #include "data/shard.h"
 
@@ -21,23 +22,28 @@ bool has_form(const std::string& name, const std::string& prefix, const std::str
          name.ends_with(suffix);
 }
 
-// Matches of a glob: files as they are but masks, directories as prepare directories.
-std::vector<std::string> expand_glob(const std::string& pattern, const std::string& split) {
+std::vector<std::string> glob_matches(const std::string& pattern) {
   std::vector<std::string> paths;
   glob_t matches{};
   if (::glob(pattern.c_str(), 0, nullptr, &matches) == 0) {
-    for (std::size_t i = 0; i < matches.gl_pathc; ++i) {
-      const std::string path = matches.gl_pathv[i];
-      std::error_code ignored;
-      if (fs::is_directory(path, ignored)) {
-        const auto inside = prepared_shards(path, split);
-        paths.insert(paths.end(), inside.begin(), inside.end());
-      } else if (!path.ends_with(".mask")) {
-        paths.push_back(path);
-      }
-    }
+    paths.assign(matches.gl_pathv, matches.gl_pathv + matches.gl_pathc);
   }
   ::globfree(&matches);
+  return paths;
+}
+
+// Matches of a glob: files as they are but masks, directories as prepare directories.
+std::vector<std::string> expand_glob(const std::string& pattern, const std::string& split) {
+  std::vector<std::string> paths;
+  for (const std::string& path : glob_matches(pattern)) {
+    std::error_code ignored;
+    if (fs::is_directory(path, ignored)) {
+      const auto inside = prepared_shards(path, split);
+      paths.insert(paths.end(), inside.begin(), inside.end());
+    } else if (!path.ends_with(".mask")) {
+      paths.push_back(path);
+    }
+  }
   return paths;
 }
 
@@ -120,6 +126,28 @@ std::vector<std::string> prepared_shards(const std::string& directory, const std
     if (has_form(name, split + "_", ".bin")) paths.push_back((fs::path(directory) / name).string());
   }
   return paths;
+}
+
+std::vector<std::string> tokenizer_directories(const std::vector<std::string>& patterns) {
+  std::vector<std::string> found;
+  const auto look = [&](const fs::path& place) {
+    std::error_code ignored;
+    const fs::path base = fs::is_directory(place, ignored) ? place : place.parent_path();
+    const std::string directory = (base / kTokenizerDirectory).string();
+    if (!fs::is_directory(directory, ignored)) return;
+    if (std::find(found.begin(), found.end(), directory) == found.end()) found.push_back(directory);
+  };
+  for (const std::string& pattern : patterns) {
+    const std::string path = parse_pattern(pattern).path;
+    std::error_code ignored;
+    const std::vector<std::string> matches = glob_matches(path);
+    if (fs::exists(path, ignored) || matches.empty()) {
+      look(path);
+    } else {
+      for (const std::string& match : matches) look(match);
+    }
+  }
+  return found;
 }
 
 std::vector<std::string> find_shards(const std::vector<std::string>& patterns,

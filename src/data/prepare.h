@@ -3,8 +3,11 @@
 // complete or not at all. What is written does not depend on the number of threads.
 #pragma once
 
+#include "data/tokenizer.h"
+
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -14,8 +17,11 @@ struct PrepareOptions {
   std::vector<std::string> inputs;  // texts, .jsonl, .gz or .zst of them, "-" for standard input
   std::string out;
   std::string tokenizer = "byte";  // or what open_tokenizer() takes, or "bpe:N" to train one
-  std::string pre_tokenizer;       // of "bpe:N"; "": gpt2
-  std::string eos_token;           // "": what the tokenizer's files say
+  // Opens `tokenizer` with `eos_token`, as open_tokenizer() does.
+  std::function<std::unique_ptr<Tokenizer>(const std::string&, const std::string&)> open =
+      open_tokenizer;
+  std::string pre_tokenizer;  // of "bpe:N"; "": gpt2
+  std::string eos_token;      // "": what the tokenizer's files say
   std::string text_field = "text";
   int threads = 0;  // that encode; 0: one per core
   double val_fraction = 0.1;

@@ -38,7 +38,7 @@ std::unique_ptr<Tokenizer> open_existing(const PrepareOptions& options) {
          "--tokenizer",
          options.eos_token);
   }
-  auto tokenizer = open_tokenizer(options.tokenizer, options.eos_token);
+  auto tokenizer = options.open(options.tokenizer, options.eos_token);
   if (tokenizer->end_of_text() < 0 && tokenizer->name() != "byte") {
     fail(ExitCode::kUsage,
          "--tokenizer {}: no tokenizer_config.json names its end-of-text token, which separates "

@@ -25,6 +25,11 @@ std::vector<std::string> names_in(const std::string& directory);
 // Those of them that prepare writes: shards, masks, the tokenizer.
 std::vector<std::string> prepared_outputs(const std::string& directory);
 
+// The tokenizers beside shards: where they lie for the patterns of data.train ("weight:" may stand
+// before one), each once, in order. Shards need not be there yet. Throws UserError(kConfig) for a
+// weight that is none.
+std::vector<std::string> tokenizer_directories(const std::vector<std::string>& patterns);
+
 // Paths of DIR/<split>_*.bin, sorted.
 std::vector<std::string> prepared_shards(const std::string& directory, const std::string& split);
 

@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "files/files.h"
 #include "formats/gguf_export.h"
+#include "formats/gguf_vocabulary.h"
 
 #include <filesystem>
 
@@ -63,6 +64,7 @@ void resolve_export(ExportRequest& request) {
   if (!request.tokenizer_pre.empty() && !request.gguf()) {
     fail(ExitCode::kUsage, "--tokenizer-pre: names llama.cpp's pre-tokenizer; use --format gguf");
   }
+  check_pre_tokenizer(request.tokenizer_pre);
   while (request.out.size() > 1 && request.out.ends_with('/')) request.out.pop_back();
 }
 

@@ -3,6 +3,7 @@
 // Format and digests: docs/checkpoint_format.md.
 #pragma once
 
+#include "core/named_text.h"
 #include "core/progress.h"
 #include "core/tensor.h"
 
@@ -115,12 +116,12 @@ std::string make_temporary_checkpoint(const std::string& checkpoints, std::int64
 
 // Rank 0, after every shard is on disk: writes the manifest (temporary, fsync, rename), fsyncs the
 // directory, renames it to step_NNNNNNNN, fsyncs the parent, updates `latest`. Returns the final
-// path. `tokenizer_files` (a directory, or "") is copied to tokenizer/ before the manifest.
+// path. `tokenizer` (files by name, may be none) goes to tokenizer/ before the manifest.
 // An existing directory of the same step is replaced only after the new one is complete.
 std::string publish_checkpoint(const std::string& checkpoints, const std::string& temporary,
                                const std::vector<StateTensor>& tensors,
                                const std::vector<ShardRecord>& shards, const CheckpointMeta& meta,
-                               const std::string& tokenizer_files);
+                               const std::vector<NamedText>& tokenizer);
 
 // Removes leftovers of earlier saves (temporary and half-deleted directories), never a checkpoint.
 void remove_temporaries(const std::string& checkpoints);

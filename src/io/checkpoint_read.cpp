@@ -33,6 +33,14 @@ struct Part {
   fail(ExitCode::kData, "{}: damaged: {}; use another checkpoint", path, what);
 }
 
+// One that is there must be no link that leads elsewhere.
+void check_directory(const std::string& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) == 0 && !S_ISDIR(status.st_mode)) {
+    fail_damaged(path, "it is not a directory");
+  }
+}
+
 // A mix of two saves is damage, even when every listed file is right.
 void check_extra_shards(const std::string& path, const Manifest& manifest) {
   std::error_code status;
@@ -148,14 +156,11 @@ CheckpointReader::CheckpointReader(const std::string& path) : state_(std::make_u
     check_size(path + "/" + shard.file, shard.bytes);
   }
   check_extra_shards(path, manifest);
-  const std::string tokenizer = path + "/tokenizer";
-  struct stat status {};
-  if (!manifest.tokenizer.empty() && ::lstat(tokenizer.c_str(), &status) == 0 &&
-      !S_ISDIR(status.st_mode)) {
-    fail_damaged(tokenizer, "it is not a directory");
-  }
   for (const ManifestFile& file : manifest.tokenizer) {
-    check_size(tokenizer + "/" + file.file, file.bytes);
+    const std::string name = path + "/tokenizer/" + file.file;
+    check_directory(path + "/tokenizer");
+    check_directory(name.substr(0, name.rfind('/')));
+    check_size(name, file.bytes);
   }
   for (std::size_t t = 0; t < manifest.tensors.size(); ++t) {
     state.index[manifest.tensors[t].name] = t;

@@ -294,6 +294,12 @@ std::string shard_file_name(int shard, int shards) {
 }
 
 bool is_tokenizer_file_name(std::string_view name) {
+  const std::size_t slash = name.find('/');
+  if (slash != std::string_view::npos) {
+    const std::string_view file = name.substr(slash + 1);
+    return file.find('/') == std::string_view::npos && file.ends_with(".jinja") &&
+           is_tokenizer_file_name(name.substr(0, slash)) && is_tokenizer_file_name(file);
+  }
   static constexpr std::string_view kAllowed =
       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
   return !name.empty() && name.size() <= 200 && name[0] != '.' &&

@@ -33,7 +33,7 @@ struct Manifest {
 
 // "shard-00000-of-00004.h5"; the only names a manifest may use.
 std::string shard_file_name(int shard, int shards);
-// A bare file name that is safe to join to tokenizer/.
+// A file name that is safe to join to tokenizer/: bare, or DIRECTORY/NAME.jinja (chat templates).
 bool is_tokenizer_file_name(std::string_view name);
 
 std::string manifest_text(const Manifest& manifest);

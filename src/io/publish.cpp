@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
-#include <limits>
+#include <set>
 
 namespace lockstep {
 namespace {
@@ -37,36 +37,26 @@ void check_shard_arguments(int shard, int shards, const std::vector<StateTensor>
   }
 }
 
-// Copies the regular files of a directory, each under its own name.
-std::vector<ManifestFile> copy_tokenizer(const FileSystem& files, const std::string& temporary,
-                                         const std::string& source) {
-  std::vector<ManifestFile> copied;
-  if (source.empty()) return copied;
-  std::vector<std::string> names;
-  std::error_code status;
-  for (const auto& entry : std::filesystem::directory_iterator(source, status)) {
-    if (entry.is_regular_file()) names.push_back(entry.path().filename());
-  }
-  if (status)
-    fail(ExitCode::kData, "{}: cannot read the tokenizer directory: {}", source, status.message());
-  std::sort(names.begin(), names.end());
+// Writes the files of a tokenizer; some may stand in a directory of their own.
+std::vector<ManifestFile> write_tokenizer(const FileSystem& files, const std::string& temporary,
+                                          const std::vector<NamedText>& tokenizer) {
+  std::vector<ManifestFile> written;
+  if (tokenizer.empty()) return written;
   const std::string target = temporary + "/tokenizer";
+  std::set<std::string> directories = {target};
   make_directories(target, files);
-  for (const std::string& name : names) {
-    if (!is_tokenizer_file_name(name)) {
-      fail(ExitCode::kData,
-           "{}/{}: tokenizer files need plain names of letters, digits, _ . -: "
-           "rename it",
-           source, name);
+  for (const NamedText& file : tokenizer) {
+    CHECK(is_tokenizer_file_name(file.name), "{}", file.name);
+    if (const std::size_t slash = file.name.find('/'); slash != std::string::npos) {
+      const std::string inner = target + "/" + file.name.substr(0, slash);
+      if (directories.insert(inner).second) make_directories(inner, files);
     }
-    // Downloaded tokenizers are often links into a cache: copy what they lead to.
-    const std::string real = std::filesystem::canonical(source + "/" + name);
-    const std::string text = read_file(real, std::numeric_limits<std::int32_t>::max());
-    write_new_file(target + "/" + name, text, files);
-    copied.push_back({name, static_cast<std::int64_t>(text.size()), sha256_text(text)});
+    write_new_file(target + "/" + file.name, file.text, files);
+    written.push_back(
+        {file.name, static_cast<std::int64_t>(file.text.size()), sha256_text(file.text)});
   }
-  sync_directory(files, target);
-  return copied;
+  for (const std::string& directory : directories) sync_directory(files, directory);
+  return written;
 }
 
 // On a shared file system this is also where a shard that another host wrote must be visible.
@@ -150,10 +140,10 @@ std::string publish_checkpoint(const FileSystem& files, const std::string& check
                                const std::string& temporary,
                                const std::vector<StateTensor>& tensors,
                                const std::vector<ShardRecord>& shards, const CheckpointMeta& meta,
-                               const std::string& tokenizer_files) {
+                               const std::vector<NamedText>& tokenizer) {
   Manifest manifest = make_manifest(tensors, shards, meta);
   check_present(temporary, shards);
-  manifest.tokenizer = copy_tokenizer(files, temporary, tokenizer_files);
+  manifest.tokenizer = write_tokenizer(files, temporary, tokenizer);
   atomic_write_file(temporary + "/" + std::string(kManifestName), manifest_text(manifest), files);
 
   const std::string name = step_name(meta.step);
@@ -186,9 +176,8 @@ std::string make_temporary_checkpoint(const std::string& checkpoints, std::int64
 std::string publish_checkpoint(const std::string& checkpoints, const std::string& temporary,
                                const std::vector<StateTensor>& tensors,
                                const std::vector<ShardRecord>& shards, const CheckpointMeta& meta,
-                               const std::string& tokenizer_files) {
-  return publish_checkpoint(FileSystem(), checkpoints, temporary, tensors, shards, meta,
-                            tokenizer_files);
+                               const std::vector<NamedText>& tokenizer) {
+  return publish_checkpoint(FileSystem(), checkpoints, temporary, tensors, shards, meta, tokenizer);
 }
 
 }  // namespace lockstep

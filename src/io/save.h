@@ -21,7 +21,7 @@ std::string publish_checkpoint(const FileSystem& files, const std::string& check
                                const std::string& temporary,
                                const std::vector<StateTensor>& tensors,
                                const std::vector<ShardRecord>& shards, const CheckpointMeta& meta,
-                               const std::string& tokenizer_files);
+                               const std::vector<NamedText>& tokenizer);
 void remove_temporaries(const FileSystem& files, const std::string& checkpoints);
 void delete_checkpoints(const FileSystem& files, const std::string& checkpoints,
                         const std::vector<CheckpointEntry>& entries);

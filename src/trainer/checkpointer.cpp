@@ -158,7 +158,7 @@ std::string Checkpointer::publish(const Capture& capture, const std::vector<Shar
   agree(attempt([&] {
     if (world_.rank() != 0) return;
     published = publish_checkpoint(place_.checkpoints, directory, rows_.tensors(), shards,
-                                   capture.meta, place_.tokenizer_directory);
+                                   capture.meta, place_.tokenizer);
     digest_ = state_digest(rows_.tensors(), shards, capture.meta);
   }));
   digest_ = world_.broadcast(digest_, 0);

@@ -19,8 +19,8 @@ namespace lockstep {
 
 // Where a run's checkpoints go.
 struct CheckpointPlace {
-  std::string checkpoints;          // RUN/checkpoints
-  std::string tokenizer_directory;  // copied into every checkpoint; may be ""
+  std::string checkpoints;           // RUN/checkpoints
+  std::vector<NamedText> tokenizer;  // its files, for every checkpoint; may be none
 };
 
 class Checkpointer {

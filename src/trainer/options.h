@@ -25,6 +25,7 @@ struct DataOptions {
   std::vector<std::string> train;
   std::vector<std::string> val;
   std::string tokenizer;  // "" takes the one beside the data
+  bool allow_other_tokenizer = false;
   bool allow_change = false;
 };
 

@@ -31,8 +31,8 @@ Trainer::Trainer(const TrainerInputs& inputs)
                options_.comm.overlap, inputs.communicator, inputs.device),
       batches_(memory_.batch, inputs.device),
       checkpointer_(
-          state_, inputs.world, {inputs.checkpoints, inputs.tokenizer_directory},
-          options_.checkpoint, [this] { report_progress(); }, inputs.log),
+          state_, inputs.world, {inputs.checkpoints, inputs.tokenizer}, options_.checkpoint,
+          [this] { report_progress(); }, inputs.log),
       clock_(inputs.device) {
   if (memory_.eval) evaluator_.emplace(*memory_.eval, inputs.device);
 }

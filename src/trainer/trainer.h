@@ -37,7 +37,7 @@ struct TrainerInputs {
   RunDirectory* directory = nullptr;        // rank 0 only
   Watchdog* watchdog = nullptr;             // absent when alone
   std::string checkpoints;                  // RUN/checkpoints
-  std::string tokenizer_directory;          // copied into every checkpoint; may be ""
+  std::vector<NamedText> tokenizer;         // its files, for every checkpoint; may be none
   WeightSource* initial_weights = nullptr;  // absent: drawn by name and seed
   CheckpointMeta identity;                  // seed, run id, config, revision, fingerprint, ...
   ModelFactory make_model = lockstep::make_model;

@@ -58,13 +58,38 @@ TEST_F(RunSetup, NamesComeFromTheConfig) {
 }
 
 TEST_F(RunSetup, TheTokenizerLiesBesideTheData) {
-  const std::string beside = folder_ / "data" / "tokenizer";
-  EXPECT_EQ(tokenizer_directory(options_.data), beside);
+  const std::string beside = (folder_ / "data" / "tokenizer").string() + " of data.train";
+  EXPECT_EQ(open_data_tokenizer(options_.data).where, beside);
   options_.data.train = {"0.5:" + (folder_ / "data" / "train_*.bin").string()};
-  EXPECT_EQ(tokenizer_directory(options_.data), beside);
+  EXPECT_EQ(open_data_tokenizer(options_.data).where, beside);
   EXPECT_EQ(tokenizer_vocab(options_.data), 256);
+  options_.data.train = {(folder_ / "d*").string()};  // a glob of directories
+  EXPECT_EQ(open_data_tokenizer(options_.data).where, beside);
   options_.data.train = {folder_ / "text.txt"};
-  EXPECT_EQ(tokenizer_directory(options_.data), "");
+  EXPECT_EQ(open_data_tokenizer(options_.data).tokenizer, nullptr);
+  options_.data.tokenizer = "byte";
+  EXPECT_EQ(open_data_tokenizer(options_.data).where, "byte of data.tokenizer");
+}
+
+TEST_F(RunSetup, DataOfAnotherTokenizerAreRefusedUnlessAllowed) {
+  PrepareOptions other;
+  other.inputs = {folder_ / "text.txt"};
+  other.out = folder_ / "other";
+  other.tokenizer = "bpe:260";
+  prepare(other);
+  options_.model.vocab = 300;
+  options_.data.val = {folder_ / "other"};
+  EXPECT_EQ(refusal(), ExitCode::kConfig);
+  options_.data.val.clear();
+  options_.data.train.push_back(folder_ / "other");
+  EXPECT_EQ(refusal(), ExitCode::kConfig);
+  options_.data.allow_other_tokenizer = true;
+  EXPECT_EQ(refusal(), ExitCode::kDone);
+  options_ = {};
+  options_.data.train = {folder_ / "data"};
+  options_.data.tokenizer = (folder_ / "other").string();
+  options_.train.steps = 1;
+  EXPECT_EQ(refusal(), ExitCode::kConfig);
 }
 
 TEST_F(RunSetup, BatchAndStepsFollow) {

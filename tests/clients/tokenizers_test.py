@@ -241,6 +241,26 @@ def check_other_steps(probe, folder, corpus, lines):
         check_same_ids(probe, f"steps: {label}", path, reference, lines[:2000])
 
 
+def check_missing_bytes(probe, folder, corpus, lines):
+    """Vocabularies that lack bytes: dropped without an unknown token, else that token."""
+    for label, unknown in (("dropped", {}), ("unknown", {"unk_token": "<unk>"}),
+                           ("fused", {"unk_token": "<unk>", "fuse_unk": True})):
+        root = json.loads(theirs("gpt2", corpus, 600).to_str())
+        model = root["model"] | unknown
+        for byte in ("\u0126", "\u00e9", "q", "\u0122"):  # 0x84, 0xe9, "q", 0x80
+            model["vocab"].pop(byte, None)
+        model["vocab"]["<unk>"] = 700
+        merges = [merge.split(" ") if isinstance(merge, str) else merge
+                  for merge in model["merges"]]
+        kept = [merge for merge in merges
+                if {*merge, "".join(merge)} <= set(model["vocab"])]
+        root["model"] = model | {"merges": [" ".join(merge) for merge in kept]}
+        path = folder / "missing.json"
+        path.write_text(json.dumps(root))
+        check_same_ids(probe, f"missing bytes, {label}", path, Tokenizer.from_file(str(path)),
+                       lines[:2000], decodes=False)
+
+
 def check_files_of_ours(probe, folder, corpus, lines):
     text = folder / "corpus.txt"
     text.write_bytes("".join(corpus).encode())
@@ -337,6 +357,7 @@ def main():
         lines = [line for line in drawn if is_stable(line)][:options.lines]
         check_files_of_theirs(probe, folder, corpus, lines, rng)
         check_other_steps(probe, folder, corpus, lines)
+        check_missing_bytes(probe, folder, corpus, lines)
         check_files_of_ours(probe, folder, corpus, lines)
         check_compression(probe, folder, plain_texts())
     print("all equal")

@@ -50,6 +50,19 @@ TEST_F(ByteSourceTest, MembersAndFramesFollowEachOther) {
   EXPECT_EQ(read_all(gzip(""), Compression::kGzip, 3), "");
 }
 
+TEST_F(ByteSourceTest, ZerosBehindTheEndArePadding) {
+  const std::string zeros(10'000, '\0');
+  for (const std::size_t size : {std::size_t{3}, std::size_t{1} << 20}) {
+    EXPECT_EQ(read_all(gzip("one ") + zeros + gzip("two") + zeros, Compression::kGzip, size),
+              "one two");
+    EXPECT_EQ(read_all(zstd("one ") + zeros, Compression::kZstd, size), "one ");
+  }
+  expect_error(ExitCode::kData, {"data: damaged gzip data"},
+               [&] { read_all(zeros + gzip("x"), Compression::kGzip, 3); });
+  expect_error(ExitCode::kData, {"data: damaged gzip data"},
+               [&] { read_all(gzip("x") + "trailing", Compression::kGzip, 3); });
+}
+
 TEST_F(ByteSourceTest, EveryTruncationIsNoticed) {
   const std::string text = words(20);
   for (const auto& [whole, compression] :
@@ -102,7 +115,8 @@ TEST_F(ByteSourceTest, RandomDamageNeverDoesMoreThanFail) {
 TEST_F(ByteSourceTest, WindowsAreLimited) {
   const std::string text = words(1000);
   EXPECT_EQ(read_all(zstd(text, /*window_log=*/27), Compression::kZstd, 4096), text);
-  expect_error(ExitCode::kData, {"data: its zstd window is above 128 MiB", "--long"},
+  expect_error(ExitCode::kData,
+               {"data: its zstd window is above 128 MiB", "`zstd -d --long=31 data`"},
                [&] { read_all(zstd(text, /*window_log=*/28), Compression::kZstd, 4096); });
 }
 

@@ -1,4 +1,4 @@
-// Pre-tokenizers: pieces by hand, names of published ones, regular expressions that are refused.
+// Pre-tokenizers: pieces by hand, and parts that are refused.
 #include "data/pre_tokenizer.h"
 
 #include "bpe_fixture.h"
@@ -85,28 +85,6 @@ TEST(PreTokenizer, DigitsAndPrefixSpaces) {
   EXPECT_EQ(split(R"({"type":"ByteLevel","add_prefix_space":true})", "a b"), (Pieces{" a", " b"}));
 }
 
-TEST(PreTokenizer, KnownOnesAreRecognisedByWhatTheyDo) {
-  for (const std::string& name : pre_tokenizer_names()) {
-    EXPECT_EQ(PreTokenizer(pre_tokenizer_json(name), "x").name(), name);
-  }
-  json llama = json::parse(pre_tokenizer_json("llama3"));
-  json& step = llama["pretokenizers"][0];
-  llama["pretokenizers"][1]["trim_offsets"] = false;
-  step["behavior"] = "Removed";
-  step["invert"] = true;
-  EXPECT_EQ(PreTokenizer(llama.dump(), "x").name(), "llama3");
-  step["invert"] = false;
-  EXPECT_EQ(PreTokenizer(llama.dump(), "x").name(), "");
-  json deepseek = json::parse(pre_tokenizer_json("deepseek"));
-  std::string pattern = deepseek["pretokenizers"][2]["pattern"]["Regex"];
-  for (std::size_t at = 0; (at = pattern.find('\n', at)) != std::string::npos;) {
-    pattern.replace(at, 1, "\\n");
-  }
-  deepseek["pretokenizers"][2]["pattern"]["Regex"] = pattern;
-  EXPECT_EQ(PreTokenizer(deepseek.dump(), "x").name(), "deepseek");
-  EXPECT_EQ(PreTokenizer(R"({"type":"ByteLevel","add_prefix_space":true})", "x").name(), "");
-}
-
 TEST(PreTokenizer, WhatIsNotSupportedIsNamed) {
   const auto expect_bad = [](const std::string& text, const std::vector<std::string>& parts) {
     expect_error(ExitCode::kData, parts, [&] { PreTokenizer(text, "tokenizer.json"); });
@@ -123,51 +101,6 @@ TEST(PreTokenizer, WhatIsNotSupportedIsNamed) {
   expect_bad(split_json({{"Regex", "a"}}, "Sideways"), {"behavior 'Sideways'; known: Isolated"});
   expect_bad(split_json("a", "Isolated"), {"needs a pattern"});
   expect_bad(split_json({{"Regex", ""}}, "Isolated"), {"empty pattern"});
-}
-
-TEST(Regex, WhatOnigurumaReadsDifferentlyIsRefused) {
-  const std::vector<std::pair<std::string, std::string>> bad = {{"a\\h", "\\h"},
-                                                                {"[a&&b]", "&& in a class"},
-                                                                {"[a[b]]", "[ in a class"},
-                                                                {"(?m:a)", "(?m"},
-                                                                {"(?<n>a)", "(?<"},
-                                                                {"(*UTF)a", "(*U"},
-                                                                {"\\p{N}{1,3}+", "{1,3}+"},
-                                                                {"a{,3}", "{,3}"},
-                                                                {"(a)\\1", "\\1"},
-                                                                {"\\b", "\\b"},
-                                                                {"\\pL", "\\p without {...}"},
-                                                                {"\\xC3", "\\xC3"},
-                                                                {"[]a]", "[] or [^]"},
-                                                                {"[\\W]", "\\W in a class"},
-                                                                {"\\Ka", "\\K"},
-                                                                {"a\\", "\\"},
-                                                                {"a{2", "{ without }"},
-                                                                {"\\p{L1}", "\\p{L1}"}};
-  for (const auto& [pattern, part] : bad) {
-    expect_error(ExitCode::kData, {"FILE: '" + part, "is not supported"},
-                 [&, &text = pattern] { Regex(text, "FILE"); });
-  }
-  expect_error(ExitCode::kData, {"FILE", "(a", "is not understood"}, [] { Regex("(a", "FILE"); });
-  expect_error(ExitCode::kData, {"FILE", "\\p{Nonesuch}"}, [] { Regex("\\p{Nonesuch}", "FILE"); });
-  expect_error(ExitCode::kData, {"FILE", "not UTF-8"}, [] { Regex("\xff", "FILE"); });
-  expect_error(ExitCode::kData, {"FILE", "too long"},
-               [] { Regex(std::string(1 << 20, 'a'), "FILE"); });
-}
-
-TEST(Regex, TranslatesWhatMeansTheSame) {
-  EXPECT_EQ(translate_regex("[^\\r\\n\\p{L}]\\p{^Lu}\\u0041\\x{42}(?i:a|b)(?!c)", "x"),
-            "[^\\r\\n\\p{L}]\\P{Lu}\\x{0041}\\x{42}(?i:a|b)(?!c)");
-  EXPECT_EQ(translate_regex("\\p{Han}\\d\\D\\v", "x"), "\\p{sc:Han}\\p{Nd}\\P{Nd}\\x{b}");
-}
-
-TEST(Regex, BacktrackingWithoutEndIsAnError) {
-  const Regex regex("(?:a+)+[^\\Sa]b", "FILE");
-  RegexScratch scratch;
-  std::size_t start = 0;
-  std::size_t end = 0;
-  expect_error(ExitCode::kData, {"FILE: the regular expression", "too many steps"},
-               [&] { regex.find(start, end, scratch, std::string(200, 'a') + "xb", 0); });
 }
 
 }  // namespace

@@ -109,12 +109,12 @@ class MayNotChange(Change):
         self.assertRegex(result.errors()[0], r"optimizer\.name.*adamw")
 
     def test_the_tokenizer(self):
-        tokenizer = self.folder / "other"
-        shutil.copytree(self.folder / "data" / "tokenizer", tokenizer)
-        for path in tokenizer.iterdir():
-            path.write_text(path.read_text() + "\n")
-        _, result = self.resume({"data.tokenizer": "other"}, code=78)
-        self.assertRegex(result.errors()[0], r"tokenizer .*other/meta.json.* differs")
+        made = self.run_program("prepare", "--out=other", "--tokenizer=bpe:256",
+                                "--pre-tokenizer=qwen2", "text.txt")
+        self.assertEqual(made.code, 0, str(made))
+        _, result = self.resume({"data.tokenizer": "other", "data.allow_other_tokenizer": True},
+                                code=78)
+        self.assertRegex(result.errors()[0], r"tokenizer is fixed .*meta.json of other .* differs")
 
     def test_the_data(self):
         shutil.copytree(self.folder / "data", self.folder / "touched")

@@ -18,9 +18,8 @@ using testing::State;
 class Damage : public ::testing::Test {
  protected:
   void SetUp() override {
-    fs::create_directories(scratch_ / "tok");
-    testing::spill(scratch_ / "tok/tokenizer.json", "{\"type\": \"bytes\"}\n");
-    path_ = testing::save(scratch_ / "c", testing::small_state(), 2, scratch_ / "tok");
+    path_ = testing::save(scratch_ / "c", testing::small_state(), 2,
+                          {{"tokenizer.json", "{\"type\": \"bytes\"}\n"}});
     for (const auto& entry : fs::recursive_directory_iterator(path_)) {
       if (entry.is_regular_file()) files_.push_back(entry.path());
     }

@@ -66,8 +66,6 @@ TEST(CheckpointDirectory, PublishWritesTheHintAndLeavesNoTemporary) {
 // that shows it, and each rename before the next step relies on it.
 TEST(CheckpointDirectory, EverythingIsSyncedBeforeItIsAnnounced) {
   ScratchDirectory scratch;
-  fs::create_directory(scratch / "tok");
-  testing::spill(scratch / "tok/tokenizer.json", "{}");
   std::vector<std::string> calls;
   const std::string checkpoints = scratch / "c";
   const FileSystem files([&](FileCall call, const std::string& path) {
@@ -82,7 +80,7 @@ TEST(CheckpointDirectory, EverythingIsSyncedBeforeItIsAnnounced) {
     if (call == FileCall::kRename) calls.push_back("name " + name);
     return 0;
   });
-  testing::save(checkpoints, tiny_state(5), 2, scratch / "tok", files);
+  testing::save(checkpoints, tiny_state(5), 2, {{"tokenizer.json", "{}"}}, files);
   EXPECT_EQ(calls,
             (std::vector<std::string>{
                 "sync T/shard-00000-of-00002.h5", "sync T/shard-00001-of-00002.h5",

@@ -92,7 +92,8 @@ TEST_F(Hostile, FileNamesThatLeadElsewhere) {
     expect_refused("\"file\":\"" + name + "\"", "\"file\":\"" + std::string(bad) + "\"",
                    "should be " + name);
   }
-  for (const char* bad : {"../x", "/etc/passwd", "..", ".hidden", "a/b", "", "a b"}) {
+  for (const char* bad :
+       {"../x", "/etc/passwd", "..", ".hidden", "a/b", "a/../b.jinja", "", "a b"}) {
     expect_refused("\"tokenizer\": []",
                    "\"tokenizer\": [{\"file\":\"" + std::string(bad) +
                        "\",\"bytes\":1,\"sha256\":\"" + sha256_text("x") + "\"}]",

@@ -144,25 +144,22 @@ TEST(Checkpoint, NanPayloadsSurvive) {
 
 TEST(Checkpoint, TokenizerFilesTravel) {
   ScratchDirectory scratch;
-  fs::create_directories(scratch / "tok/sub");
-  testing::spill(scratch / "tok/tokenizer.json", "{\"model\": 1}");
-  testing::spill(scratch / "tok/sub/ignored", "x");
-  testing::spill(scratch / "blob", "linked");
-  fs::create_symlink(scratch / "blob", scratch / "tok/vocab.txt");
-  const std::string path = testing::save(scratch / "c", testing::small_state(), 2, scratch / "tok");
+  const std::vector<NamedText> tokenizer = {{"chat_templates/rag.jinja", "{{ documents }}"},
+                                            {"chat_templates/tool_use.jinja", ""},
+                                            {"tokenizer.json", "{\"model\": 1}"}};
+  const std::string path = testing::save(scratch / "c", testing::small_state(), 2, tokenizer);
   CheckpointReader reader(path);
   EXPECT_EQ(reader.tokenizer_directory(), path + "/tokenizer");
-  EXPECT_EQ(testing::slurp(path + "/tokenizer/tokenizer.json"), "{\"model\": 1}");
-  EXPECT_EQ(testing::slurp(path + "/tokenizer/vocab.txt"), "linked");
-  EXPECT_FALSE(fs::exists(path + "/tokenizer/ignored"));
+  for (const NamedText& file : tokenizer) {
+    EXPECT_EQ(testing::slurp(path + "/tokenizer/" + file.name), file.text);
+  }
   EXPECT_NO_THROW(verify_checkpoint(path, VerifyLevel::kDeep));
   EXPECT_EQ(CheckpointReader(testing::save(scratch / "d", testing::small_state(), 1))
                 .tokenizer_directory(),
             "");
-  testing::spill(scratch / "tok/bad name", "x");
-  testing::expect_data_error(
-      [&] { testing::save(scratch / "e", testing::small_state(), 1, scratch / "tok"); },
-      "bad name");
+  fs::rename(path + "/tokenizer/chat_templates", scratch / "elsewhere");
+  fs::create_directory_symlink(scratch / "elsewhere", path + "/tokenizer/chat_templates");
+  testing::expect_data_error([&] { CheckpointReader{path}; }, "it is not a directory");
 }
 
 std::int64_t bytes_on_disk(const std::string& path) {

@@ -124,7 +124,8 @@ inline State small_state(std::int64_t step = 7) {
 
 // Saves as `shards` ranks do together; returns the published path.
 inline std::string save(const std::string& checkpoints, const State& state, int shards,
-                        const std::string& tokenizer = "", const FileSystem& files = {}) {
+                        const std::vector<NamedText>& tokenizer = {},
+                        const FileSystem& files = {}) {
   const std::string temporary = make_temporary_checkpoint(files, checkpoints, state.meta.step);
   const auto ranges = assign_rows(state.tensors, shards);
   std::vector<ShardRecord> records;

@@ -64,7 +64,7 @@ TEST(Ownership, RowsThatOneRankHoldsAreSavedByIt) {
                                   state.source(), state.meta));
   }
   const std::string path = publish_checkpoint(scratch.path(), temporary, state.tensors, records,
-                                              state.meta, /*tokenizer_files=*/"");
+                                              state.meta, /*tokenizer=*/{});
   verify_checkpoint(path, VerifyLevel::kDeep);
   const std::string plain = testing::save(scratch / "plain", state, 1);
   EXPECT_EQ(CheckpointReader(path).digest(), CheckpointReader(plain).digest());

@@ -59,7 +59,7 @@ class CheckpointerTest : public testing::Test {
     if (world_->rank() == 0) std::filesystem::remove_all(directory_);
   }
   std::string save(Replica& replica, std::int64_t step, const CheckpointOptions& options = {}) {
-    Checkpointer checkpointer(*replica.state, *world_, {directory_, ""}, options, {}, log_);
+    Checkpointer checkpointer(*replica.state, *world_, {directory_, {}}, options, {}, log_);
     CheckpointMeta meta;
     meta.step = step;
     meta.data_counter = 12 * step;
@@ -92,7 +92,7 @@ TEST_F(CheckpointerTest, RestoreGivesTheSameStateBack) {
   Replica other(*world_, 6);
   CheckpointReader reader(path);
   EXPECT_EQ(reader.digest(), digest_);
-  Checkpointer(*other.state, *world_, {directory_, ""}, {}, {}, log_)
+  Checkpointer(*other.state, *world_, {directory_, {}}, {}, {}, log_)
       .restore(reader, *other.machine.stream);
   const auto bytes = original.model->parameters().masters().bytes();
   EXPECT_EQ(std::memcmp(original.model->parameters().masters().data,
@@ -128,7 +128,7 @@ TEST_F(CheckpointerTest, AReplicaThatDiffersStopsTheSave) {
 TEST_F(CheckpointerTest, AFailedSaveIsReportedOnEveryRankAndLeavesNothing) {
   Replica replica(*world_, 5);
   const std::string first = save(replica, 1);
-  Checkpointer checkpointer(*replica.state, *world_, {directory_, ""}, {}, {}, log_);
+  Checkpointer checkpointer(*replica.state, *world_, {directory_, {}}, {}, {}, log_);
   const auto no_disk = [] { fail(ExitCode::kIo, "metrics.jsonl: No space left on device"); };
   EXPECT_EQ(checkpointer.save({.step = 2}, no_disk, *replica.machine.stream), "");
   EXPECT_NE(checkpointer.error().find("No space left"), std::string::npos);
@@ -242,7 +242,7 @@ TEST_F(CheckpointerTest, RefusesAnotherModel) {
   TrainingState state(*model, OptimizerBuffers(model->parameters(), arena), options, 10, 0, 1,
                       *other.machine.stream);
   CheckpointReader reader(path);
-  Checkpointer checkpointer(state, *world_, {directory_, ""}, {}, {}, log_);
+  Checkpointer checkpointer(state, *world_, {directory_, {}}, {}, {}, log_);
   EXPECT_THROW(checkpointer.restore(reader, *other.machine.stream), UserError);
 }
 

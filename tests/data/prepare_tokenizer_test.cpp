@@ -16,7 +16,7 @@ using test::TempDir;
 using test::tokens_of;
 using test::write_file;
 
-class PrepareTokenizersTest : public ::testing::Test {
+class PrepareTokenizerTest : public ::testing::Test {
  protected:
   PrepareOptions options(const std::vector<std::string>& inputs, const std::string& out) const {
     PrepareOptions result;
@@ -58,7 +58,7 @@ class PrepareTokenizersTest : public ::testing::Test {
   TempDir dir;
 };
 
-TEST_F(PrepareTokenizersTest, ATokenizerIsTrainedAndLeftBesideTheShards) {
+TEST_F(PrepareTokenizerTest, ATokenizerIsTrainedAndLeftBesideTheShards) {
   const std::string text = prose(20'000);
   write_file(dir / "a.txt", text);
   write_file(dir / "b.jsonl",
@@ -94,7 +94,7 @@ TEST_F(PrepareTokenizersTest, ATokenizerIsTrainedAndLeftBesideTheShards) {
   EXPECT_EQ(mask.substr(prompt), std::string(expected.size() - prompt, '\1'));
 }
 
-TEST_F(PrepareTokenizersTest, PiecesAndThreadsDoNotShow) {
+TEST_F(PrepareTokenizerTest, PiecesAndThreadsDoNotShow) {
   const std::string text = prose(150'000);  // several pieces
   write_file(dir / "a.txt", text);
   save_tokenizer("bpe", "<end>", /*with_config=*/true);
@@ -120,7 +120,7 @@ TEST_F(PrepareTokenizersTest, PiecesAndThreadsDoNotShow) {
   EXPECT_EQ(tokens("trained1"), tokens("trained3"));
 }
 
-TEST_F(PrepareTokenizersTest, EndOfTextComesFromTheFlagOrTheFilesOrIsAskedFor) {
+TEST_F(PrepareTokenizerTest, EndOfTextComesFromTheFlagOrTheFilesOrIsAskedFor) {
   write_file(dir / "a.txt", "the river");
   save_tokenizer("named", "<end>", /*with_config=*/true);
   save_tokenizer("silent", "<end>", /*with_config=*/false);
@@ -142,7 +142,7 @@ TEST_F(PrepareTokenizersTest, EndOfTextComesFromTheFlagOrTheFilesOrIsAskedFor) {
   expect_error(ExitCode::kUsage, {"<stop>"}, [&] { prepare(wanted); });
 }
 
-TEST_F(PrepareTokenizersTest, BadTrainingOptionsAreNamed) {
+TEST_F(PrepareTokenizerTest, BadTrainingOptionsAreNamed) {
   write_file(dir / "a.txt", "text");
   auto wanted = options({"a.txt"}, "out");
   wanted.tokenizer = "bpe:10";
