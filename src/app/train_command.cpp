@@ -142,13 +142,14 @@ class TrainRun {
     });
   }
 
-  // What every checkpoint holds, in memory from the start: saving depends on no other files. Where
-  // the data bring none it is that of the first weights, or of the state the run goes on from.
+  // What every checkpoint holds, in memory from the start: saving depends on no other files. A run
+  // keeps the tokenizer of the state it goes on from; else it is the data's, or the first weights'.
   std::vector<NamedText> tokenizer_files(const ResumePoint& resume) {
-    if (data_.tokenizer.tokenizer != nullptr) return data_.tokenizer.tokenizer->files();
-    if (source_ != nullptr && source_->tokenizer != nullptr) return source_->tokenizer->files();
     const std::string stored = resume.reader == nullptr ? "" : resume.reader->tokenizer_directory();
-    return stored.empty() ? std::vector<NamedText>() : open_tokenizer(stored)->files();
+    if (!stored.empty()) return open_tokenizer(stored)->files();
+    if (data_.tokenizer.tokenizer != nullptr) return data_.tokenizer.tokenizer->files();
+    const bool brought = source_ != nullptr && source_->tokenizer != nullptr;
+    return brought ? source_->tokenizer->files() : std::vector<NamedText>();
   }
 
   int train() {
