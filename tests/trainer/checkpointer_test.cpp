@@ -163,7 +163,7 @@ TEST_F(CheckpointerTest, ADamagedNewerCheckpointIsNotCountedAsKept) {
 TEST_F(CheckpointerTest, TheBestValidationAndTheResumedCheckpointAreKept) {
   Replica replica(*world_, 5);
   CheckpointOptions options{.keep_last = 1, .keep_best = true};
-  Checkpointer checkpointer(*replica.state, *world_, {directory_, ""}, options, {}, log_);
+  Checkpointer checkpointer(*replica.state, *world_, {directory_, {}}, options, {}, log_);
   const auto save_step = [&](std::int64_t step, std::int64_t best) {
     const CheckpointMeta meta{.step = step, .best_val_loss = 1.0, .best_step = best};
     checkpointer.save(
@@ -215,7 +215,7 @@ TEST_F(CheckpointerTest, ACheckpointOfNaNsIsRefusedByName) {
   const ShardRecord shard =
       write_shard(temporary, 0, 1, rows.tensors(), rows_of(0, rows.owners(1)), bad, {.step = 1});
   CheckpointReader reader(
-      publish_checkpoint(directory_, temporary, rows.tensors(), {shard}, {.step = 1}, ""));
+      publish_checkpoint(directory_, temporary, rows.tensors(), {shard}, {.step = 1}, {}));
   try {
     rows.load(reader, {}, *replica.machine.stream);
     FAIL() << "loaded NaN";

@@ -35,7 +35,7 @@ class RunInspectTest : public RunFixture {
     };
     const auto shard =
         write_shard(temporary, 0, 1, tensors, rows_of(0, assign_rows(tensors, 1)), zeros, meta);
-    publish_checkpoint(checkpoints, temporary, tensors, {shard}, meta, "");
+    publish_checkpoint(checkpoints, temporary, tensors, {shard}, meta, {});
   }
 };
 
