@@ -31,7 +31,7 @@ TABLE = (
     ("beyond 32 bits", 78, r"precision\.growth_interval=4294967296: .*from 1 to 2147483647",
      (*TRAIN, "--precision.growth_interval=4294967296"), (0,)),
     ("beyond any memory", 78, r"any memory: check the sizes in \[model\]",
-     ("plan", "tiny.toml", "--model.hidden=1048576", "--model.layers=4096", "--model.heads=4096"),
+     ("plan", "tiny.toml", "--model.hidden=262144", "--model.layers=4096", "--model.heads=2048"),
      (0,)),
     ("asynchronous saving", 78, r"checkpoint\.async = true.*false",
      (*TRAIN, "--checkpoint.async=true"), (0, 2)),
