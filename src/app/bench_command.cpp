@@ -52,7 +52,10 @@ int run_all_reduce(const BenchArguments& arguments, MpiSession& mpi) {
     table += fmt::format("{:>10.1f} {:>10.3f} {:>10.3f} {:>10.3f} {:>12.2f}\n", mib, timing.ms,
                          timing.min_ms, timing.max_ms, timing.bus_gigabytes_per_second);
   }
-  if (session.world->rank() == 0) fmt::print("{}", arguments.json ? report.dump(2) + "\n" : table);
+  if (session.world->rank() == 0)
+    fmt::print("{}", arguments.json
+                         ? report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"
+                         : table);
   return 0;
 }
 

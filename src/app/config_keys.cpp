@@ -173,6 +173,8 @@ void ConfigRegistry::register_precision_and_comm() {
   add("comm.overlap", &comm.overlap, "reduce buckets while backward still runs");
   add("comm.timeout_seconds", &comm.timeout_seconds,
       "seconds without progress after which a collective counts as hung", positive_to(1e9));
+  add("comm.start_timeout_seconds", &comm.start_timeout_seconds,
+      "seconds after which a rank that has not started counts as missing", positive_to(1e9));
   add("comm.share_gpu", &comm.share_gpu, "let several ranks use one GPU");
 }
 

@@ -136,7 +136,7 @@ void print_report(const Json& report) {
 }
 
 int run_doctor(MpiSession& mpi, bool json) {
-  mpi.start();
+  mpi.start(CommOptions{}.start_timeout_seconds);
   Json report = machine_facts(mpi);
   report["ranks"] = Json::array();
   report["all_reduce"] = nullptr;
@@ -151,7 +151,7 @@ int run_doctor(MpiSession& mpi, bool json) {
   }
   if (mpi.rank() == 0) {
     if (json) {
-      fmt::print("{}\n", report.dump(2));
+      fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
     } else {
       print_report(report);
     }

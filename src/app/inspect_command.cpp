@@ -175,11 +175,13 @@ Json inspect(const InspectArguments& arguments) {
 int run_inspect(const InspectArguments& arguments) {
   const Json facts = inspect(arguments);
   if (arguments.json) {
-    fmt::print("{}\n", facts.dump(2));
+    fmt::print("{}\n", facts.dump(2, ' ', false, Json::error_handler_t::replace));
     return 0;
   }
   for (const auto& [name, value] : facts.items()) {
-    const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+    const std::string text = value.is_string()
+                                 ? value.get<std::string>()
+                                 : value.dump(-1, ' ', false, Json::error_handler_t::replace);
     if (!text.empty()) fmt::print("{:<18} {}\n", name, text);
   }
   if (!arguments.verify.empty()) {

@@ -33,6 +33,16 @@ int launcher_rank(const Environment& environment) {
   return 0;
 }
 
+std::string launcher_command(const Environment& environment) {
+  if (const auto tasks = number(environment, "OMPI_COMM_WORLD_SIZE")) {
+    return fmt::format("mpirun -n {} ", *tasks);
+  }
+  const auto tasks = number(environment, "SLURM_STEP_NUM_TASKS");
+  if (!tasks || environment("PMIX_RANK") == nullptr) return "";
+  const char* mpi = environment("SLURM_MPI_TYPE");
+  return fmt::format("srun -n {} {}", *tasks, mpi == nullptr ? "" : fmt::format("--mpi={} ", mpi));
+}
+
 void check_announced_tasks(const Environment& environment, int mpi_size) {
   // mpirun's own number first: under it, Slurm's step is the one of mpirun's daemons.
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {

@@ -15,6 +15,9 @@ Environment process_environment();
 // This process's rank as the launcher numbers it; 0 when nothing launched it.
 int launcher_rank(const Environment& environment);
 
+// How to start as many ranks again, with a blank at the end: "mpirun -n 4 ", "srun -n 4 ", or "".
+std::string launcher_command(const Environment& environment);
+
 // Throws UserError(kConfig) when the launcher announces more tasks than MPI sees: every process
 // would then train alone, believing to be the whole job.
 void check_announced_tasks(const Environment& environment, int mpi_size);

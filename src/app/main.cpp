@@ -13,6 +13,7 @@
 #include <CLI/CLI.hpp>
 
 #include <cerrno>
+#include <memory>
 #include <new>
 #include <string>
 #include <system_error>
@@ -22,6 +23,8 @@
 
 namespace lockstep {
 namespace {
+
+constexpr double kReportSeconds = 10.0;
 
 struct Failure {
   int code = 0;
@@ -84,10 +87,10 @@ void print_error(int rank, const std::string& message) {
   static_cast<void>(written);
 }
 
-// Before MPI the ranks cannot speak to each other. Rank 0 prints at once. The others usually have
-// the very same error, and the launcher ends them when rank 0 has left; one that is still alive
-// after three seconds is alone with it, and says so.
-void report_without_mpi(const Failure& failure) {
+// The ranks that cannot speak to each other. Rank 0 prints at once. The others usually have the
+// very same error, and the launcher ends them when rank 0 has left; one that is still alive after
+// three seconds is alone with it, and says so.
+void report_alone(const Failure& failure) {
   const int rank = launcher_rank(process_environment());
   if (rank != 0) {
     constexpr int kRounds = 60;
@@ -99,11 +102,31 @@ void report_without_mpi(const Failure& failure) {
   print_error(rank, failure.message);
 }
 
+// A failure before MPI was up, such as a key that the configuration does not have: usually every
+// rank has it. MPI is started to find out; all ranks that come leave with the first one's failure.
+int report_before_mpi(const Failure& failure, MpiSession& mpi) {
+  const auto alone = [&] {
+    report_alone(failure);
+    return failure.code;
+  };
+  if (!launched_by_mpi() || mpi.ended()) return alone();
+  try {
+    mpi.start(kReportSeconds, alone);
+    const std::unique_ptr<World> world = make_mpi_world(kReportSeconds);
+    agree(*world, [&] { fail(static_cast<ExitCode>(failure.code), "{}", failure.message); });
+  } catch (const CollectiveError& error) {
+    if (mpi.rank() == 0) print_error(0, error.what());
+    return static_cast<int>(error.code());
+  } catch (const std::exception&) {
+    return alone();
+  }
+  return failure.code;
+}
+
 int report(const Failure& failure, MpiSession& mpi) {
   std::fflush(stdout);
-  if (!mpi.active()) {
-    report_without_mpi(failure);
-  } else if (!failure.collective) {
+  if (!mpi.active()) return report_before_mpi(failure, mpi);
+  if (!failure.collective) {
     print_error(mpi.rank(), failure.message);
     mpi.abort(failure.code);
   } else if (mpi.rank() == 0) {

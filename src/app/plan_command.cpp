@@ -87,7 +87,8 @@ int run_plan(PlanArguments& arguments) {
   const MemoryPlan plan =
       plan_memory(options, arguments.world, static_cast<std::size_t>(arguments.memory_gib * kGib));
   if (arguments.json) {
-    fmt::print("{}\n", to_json(plan).dump(2));
+    fmt::print("{}\n",
+               to_json(plan).dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
   } else {
     print_table(arguments, options, plan);
   }

@@ -4,6 +4,7 @@
 #include "app/cpu_share.h"
 #include "app/gpu_choice.h"
 #include "app/launcher.h"
+#include "app/start_deadline.h"
 #include "kernels/backend.h"
 
 #include <mpi.h>
@@ -134,16 +135,33 @@ void fix_nccl_choices() {
   setenv("NCCL_PROTO", "Simple", /*overwrite=*/0);
 }
 
+// Who is missing, once for each host; the exit code.
+int report_no_start(double seconds) {
+  const Environment environment = process_environment();
+  const std::string who = describe_start(environment);
+  if (!who.empty()) {
+    fmt::print(stderr,
+               "lockstep: rank {}: error: MPI did not start within {:g} s "
+               "(comm.start_timeout_seconds): {}\n",
+               launcher_rank(environment), seconds, who);
+  }
+  return static_cast<int>(ExitCode::kPeer);
+}
+
 }  // namespace
 
 MpiSession::~MpiSession() {
   if (active_) MPI_Finalize();
 }
 
-void MpiSession::start() {
+void MpiSession::start(double timeout_seconds, std::function<int()> on_timeout) {
   if (active_) return;
   int size = 1;
   if (launched_by_mpi()) {
+    const auto report = [&] {
+      return on_timeout ? on_timeout() : report_no_start(timeout_seconds);
+    };
+    const StartDeadline deadline(timeout_seconds, report);
     int provided = MPI_THREAD_SINGLE;
     MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
     active_ = true;
@@ -155,6 +173,7 @@ void MpiSession::start() {
   } catch (const UserError&) {
     if (active_) MPI_Finalize();
     active_ = false;
+    ended_ = true;
     throw;
   }
 }
@@ -170,9 +189,10 @@ void MpiSession::abort(int code) {
 }
 
 Session open_session(MpiSession& mpi, const RunOptions& run, const CommOptions& comm) {
-  mpi.start();
+  mpi.start(comm.start_timeout_seconds);
   Session session;
   session.world = mpi.active() ? make_mpi_world(comm.timeout_seconds) : make_self_world();
+  agree(*session.world, [] {});  // a rank that failed before MPI was up says so here
   session.log = Log(session.world->rank());
   session.threads = take_cpu_share(session.placement(), run.threads).threads;
   session.device = open_device(*session.world, run, comm.share_gpu, session.threads, session.log);

@@ -25,17 +25,20 @@ class MpiSession {
   MpiSession(const MpiSession&) = delete;
   MpiSession& operator=(const MpiSession&) = delete;
 
-  // MPI_Init only when launched_by_mpi(): a process on its own needs no MPI daemon. Throws
-  // UserError(kConfig), with MPI shut down again, when the launcher announces more tasks than MPI
-  // sees.
-  void start();
+  // MPI_Init only when launched_by_mpi(): a process on its own needs no MPI daemon. If a rank does
+  // not come within `timeout_seconds`, this process ends: with what `on_timeout` returns, or else
+  // with kPeer and a line that names whom it misses. Throws UserError(kConfig), with MPI shut down
+  // again, when the launcher announces more tasks than MPI sees.
+  void start(double timeout_seconds, std::function<int()> on_timeout = {});
   bool active() const { return active_; }
-  int rank() const;  // in MPI_COMM_WORLD; 0 when not active
+  bool ended() const { return ended_; }  // MPI cannot be started again
+  int rank() const;                      // in MPI_COMM_WORLD; 0 when not active
   // Ends all ranks; mpirun returns `code`. Does not return while active.
   void abort(int code);
 
  private:
   bool active_ = false;
+  bool ended_ = false;
 };
 
 struct Session {

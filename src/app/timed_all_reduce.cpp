@@ -13,6 +13,7 @@ AllReduceTiming time_all_reduce(Session& session, std::int64_t bytes, int rounds
   Stream stream(*session.device, "all-reduce");
   const std::int64_t count = std::max<std::int64_t>(1, bytes / 4);
   const Tensor buffer = arena.allocate("all-reduce", {count}, DType::kF32, MemoryGroup::kBuckets);
+  const AbortOnError abort_first(*session.communicator);
   std::vector<double> times;
   for (int round = 0; round <= rounds; ++round) {
     session.world->barrier();

@@ -4,13 +4,14 @@
 
 #include "app/config.h"
 #include "app/init_from.h"
+#include "app/launcher.h"
 #include "app/resume.h"
 #include "app/run_setup.h"
 #include "app/session.h"
 #include "app/signals.h"
 #include "app/version.h"
-#include "core/shell_quote.h"
 #include "data/tokenizer.h"
+#include "trainer/next_command.h"
 #include "trainer/trainer.h"
 
 #include <lockstep_version.h>
@@ -33,19 +34,25 @@ struct TrainArguments {
   ConfigRegistry registry{options};
 };
 
-std::string next_command(const Options& options) {
-  return "lockstep train " + shell_path(options.run.dir + "/config.toml");
+// Paths in it need not be UTF-8.
+std::string to_text(const nlohmann::json& details) {
+  return details.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
-FailureRecord failure(const Session& session, const Trainer* trainer, const Options& options,
-                      int code, const std::string& message) {
+std::string next_command(const Options& options) {
+  return resume_command(options.run.dir, launcher_command(process_environment()));
+}
+
+FailureRecord failure(const RunPosition& position, const Options& options, int code,
+                      const std::string& message, const PeerName& who, int reported_by) {
   FailureRecord record;
   record.exit_code = code;
-  record.rank = session.placement().rank;
-  record.host = session.placement().host;
-  record.pid = getpid();
-  record.step = trainer == nullptr ? 0 : trainer->step();
-  record.phase = trainer == nullptr ? "setup" : trainer->phase();
+  record.rank = who.rank;
+  record.host = who.host;
+  record.pid = who.pid;
+  record.reported_by = reported_by;
+  record.step = position.step;
+  record.phase = position.phase.load();
   record.message = message;
   record.next_command = next_command(options);
   const auto checkpoints = list_checkpoints(options.run.dir + "/checkpoints");
@@ -119,10 +126,10 @@ class TrainRun {
       return train();
     } catch (const UserError& error) {
       if (error.code() == ExitCode::kPeer) let_watchdog_name_the_rank();
-      record(static_cast<int>(error.code()), error.what());
+      record(static_cast<int>(error.code()), error.what(), myself());
       throw;
     } catch (const std::exception& error) {
-      record(static_cast<int>(ExitCode::kInternal), error.what());
+      record(static_cast<int>(ExitCode::kInternal), error.what(), myself());
       throw;
     }
   }
@@ -130,7 +137,7 @@ class TrainRun {
  private:
   // A transport notices first that a peer is gone, the watchdog which one. It ends this process.
   void let_watchdog_name_the_rank() const {
-    if (watchdog_ != nullptr) std::this_thread::sleep_for(std::chrono::seconds(1));
+    if (watchdog_ != nullptr) std::this_thread::sleep_for(std::chrono::seconds(4));
   }
 
   void open_directory() {
@@ -185,14 +192,25 @@ class TrainRun {
 
   void make_watchdog() {
     if (session_.placement().size == 1) return;
+    // A rank that failed by itself has said so, and is why it is gone.
+    const auto tell = [this](const std::string& cause, const PeerName& who) {
+      if (!record(static_cast<int>(ExitCode::kPeer), cause, who.rank < 0 ? myself() : who)) return;
+      fmt::print(stderr, "lockstep: rank {}: error: {}; resume with the same command\n",
+                 session_.placement().rank, cause);
+    };
+    const auto position = [this] {
+      return fmt::format("step {}, {}", position_.step.load(), position_.phase.load());
+    };
     watchdog_ = std::make_unique<Watchdog>(
-        *session_.world, options_.comm.timeout_seconds, [this](const std::string& cause) {
-          // A rank that failed by itself has said so, and is why it is gone.
-          if (read_failure(options_.run.dir)) return;
-          record(static_cast<int>(ExitCode::kPeer), cause);
-          fmt::print(stderr, "lockstep: rank {}: error: {}; resume with the same command\n",
-                     session_.placement().rank, cause);
-        });
+        *session_.world, WatchdogSettings{.timeout_seconds = options_.comm.timeout_seconds,
+                                          .on_failure = tell,
+                                          .communicator = session_.communicator.get(),
+                                          .position = position});
+    if (watchdog_->problem().empty()) return;
+    session_.log.warn_once(
+        "the ranks cannot keep in touch ({}): one that dies on another host is noticed after "
+        "comm.timeout_seconds only",
+        watchdog_->problem());
   }
 
   void make_trainer(const std::string& checkpoints, const ResumePoint& resume) {
@@ -206,6 +224,7 @@ class TrainRun {
           .device = *session_.device,
           .threads = session_.threads,
           .log = session_.log,
+          .position = position_,
           .train_data = *data_.train,
           .val_data = data_.val.get(),
           .directory = directory_.get(),
@@ -237,14 +256,15 @@ class TrainRun {
       if (directory_ == nullptr) return;
       directory_->write_config(registry_.dump());
       directory_->begin(trainer_->step());
-      nlohmann::json details = {{"world_size", session_.placement().size}};
+      nlohmann::json details = {{"world_size", session_.placement().size},
+                                {"launcher", launcher_command(process_environment())}};
       if (source_ != nullptr) details["init_from"] = source_->description;
       if (resume.reader != nullptr) {
         details["from"] = resume.reader->path();
         details["changes"] = changes;
       }
       directory_->event(resume.reader == nullptr ? "start" : "resume", trainer_->step(),
-                        details.dump());
+                        to_text(details));
     });
     source_.reset();  // the weights are in the model now
     if (resume.reader == nullptr) return;
@@ -272,7 +292,7 @@ class TrainRun {
     if (directory_ != nullptr) {
       nlohmann::json details = {{"state", state}};
       if (stop_requested() != 0) details["signal"] = signal_name(stop_requested());
-      directory_->event("stop", trainer_->step(), details.dump());
+      directory_->event("stop", trainer_->step(), to_text(details));
       directory_->sync();
     }
     session_.log.info("{} at step {}{}", state, trainer_->step(),
@@ -281,12 +301,20 @@ class TrainRun {
     session_.world->barrier();
   }
 
-  void record(int code, const std::string& message) {
-    record_failure(options_.run.dir, failure(session_, trainer_.get(), options_, code, message));
+  PeerName myself() const {
+    return {session_.placement().rank, getpid(), session_.placement().host};
+  }
+
+  // Also on the watchdog's thread. False if another failure was recorded first.
+  bool record(int code, const std::string& message, const PeerName& who) {
+    const int reporter = session_.placement().rank;
+    const bool first = record_failure(options_.run.dir,
+                                      failure(position_, options_, code, message, who, reporter));
     if (directory_ != nullptr) {
-      directory_->event("failure", trainer_ == nullptr ? 0 : trainer_->step(),
-                        nlohmann::json({{"exit_code", code}, {"message", message}}).dump());
+      directory_->event("failure", position_.step,
+                        to_text({{"exit_code", code}, {"rank", who.rank}, {"message", message}}));
     }
+    return first;
   }
 
   Options& options_;
@@ -294,6 +322,7 @@ class TrainRun {
   Session& session_;
   std::unique_ptr<ModelSource> source_;  // of model.init_from, until its weights are read
   RunData data_;
+  RunPosition position_;
   std::unique_ptr<RunDirectory> directory_;  // rank 0
   std::unique_ptr<Watchdog> watchdog_;
   std::unique_ptr<Trainer> trainer_;
@@ -309,7 +338,22 @@ void require_one_configuration(const std::string& dump, World& world) {
   }
 }
 
+// Said by rank 0 on the first signal: steps may be long, and a user who hears nothing kills.
+void announce_stops() {
+  constexpr const char* kStopping =
+      "lockstep: stopping after this step, with a checkpoint; a second Ctrl-C leaves at once\n";
+  constexpr const char* kUnderMpirun =
+      "lockstep: stopping after this step, with a checkpoint, unless mpirun kills the ranks first "
+      "(a second after Ctrl-C or TERM): send mpirun USR1 instead, as scripts/launch/mpirun.sh "
+      "does\n";
+  const Environment environment = process_environment();
+  if (launcher_rank(environment) != 0) return;
+  const bool mpirun = environment("OMPI_COMM_WORLD_SIZE") != nullptr;
+  announce_stop(kStopping, mpirun ? kUnderMpirun : kStopping);
+}
+
 int run_train(TrainArguments& arguments, MpiSession& mpi) {
+  announce_stops();
   arguments.registry.load_file(arguments.config);
   arguments.registry.apply_command_line();
   name_run(arguments.options, arguments.config);

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <span>
 #include <string>
@@ -56,6 +57,29 @@ class Communicator {
   virtual void broadcast(TypedSpan inout, int root, Stream& stream) = 0;
   // Throws UserError(kPeer) if the library has noticed a failure since the last call.
   virtual void check_async_error() = 0;
+  // Collective calls entered so far, for comparison over the ranks: of ranks that all stand still,
+  // those that have entered fewest are waited for by the others. Any thread.
+  virtual std::uint64_t calls() const { return 0; }
+  // Gives up collectives under way, which may never complete, and all later ones: whoever owns
+  // their buffers calls it before freeing them when a run ends with an error, since a device waits
+  // for its work before it frees. Returns within seconds; harmless when there is nothing to abort.
+  virtual void abort() noexcept {}
+};
+
+// Declared after the buffers that collectives use: when an exception passes, the collectives are
+// given up before the buffers are freed.
+class AbortOnError {
+ public:
+  explicit AbortOnError(Communicator& communicator) : communicator_(communicator) {}
+  ~AbortOnError() {
+    if (std::uncaught_exceptions() > before_) communicator_.abort();
+  }
+  AbortOnError(const AbortOnError&) = delete;
+  AbortOnError& operator=(const AbortOnError&) = delete;
+
+ private:
+  Communicator& communicator_;
+  int before_ = std::uncaught_exceptions();
 };
 
 // Where this process stands among the ranks of the job.
@@ -93,6 +117,7 @@ class World {
     return all;
   }
   virtual std::vector<std::int64_t> all_reduce(std::vector<std::int64_t> values, ReduceOp op) = 0;
+  virtual std::uint64_t calls() const { return 0; }  // as Communicator's
   // True only if `ok` is true on every rank.
   bool all_agree(bool ok) { return all_reduce({ok ? 1 : 0}, ReduceOp::kMin)[0] != 0; }
 

@@ -35,6 +35,7 @@ class MpiCommunicator final : public Communicator {
   void all_gather(TypedSpan out, TypedSpan in, Stream& stream) override;
   void broadcast(TypedSpan inout, int root, Stream& stream) override;
   void check_async_error() override {}
+  std::uint64_t calls() const override { return channel_.waits(); }
 
  private:
   // Sends to_[r] to every other rank r and receives from_[r] from it; own entries are ignored.

@@ -69,6 +69,7 @@ void MpiChannel::check(int code, std::string_view call) {
 }
 
 void MpiChannel::wait(std::span<MPI_Request> requests, std::string_view call) {
+  ++waits_;
   std::vector<MPI_Status> statuses(requests.size());
   const auto start = Clock::now();
   const auto deadline = start + std::chrono::duration<double>(timeout_seconds_);

@@ -5,6 +5,8 @@
 
 #include <mpi.h>
 
+#include <atomic>
+#include <cstdint>
 #include <span>
 #include <string_view>
 
@@ -21,6 +23,7 @@ class MpiChannel {
   MPI_Comm comm() const { return comm_; }
   int rank() const { return rank_; }
   int size() const { return size_; }
+  std::uint64_t waits() const { return waits_; }  // begun so far; the same on every rank in step
 
   // Throws UserError(kPeer) with MPI's text unless `code` is MPI_SUCCESS. `call` names the
   // collective for the user.
@@ -37,6 +40,7 @@ class MpiChannel {
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0;
   int size_ = 1;
+  std::atomic<std::uint64_t> waits_{0};
   bool abandoned_ = false;  // a request may be pending: the communicator is not freed
 };
 

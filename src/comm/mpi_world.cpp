@@ -2,8 +2,7 @@
 // environment tells about the launcher before MPI is initialised.
 #include "comm/communicator.h"
 #include "comm/mpi_channel.h"
-
-#include <unistd.h>
+#include "core/process.h"
 
 #include <algorithm>
 #include <climits>
@@ -33,6 +32,7 @@ class MpiWorld final : public World {
   explicit MpiWorld(double timeout_seconds) : channel_(timeout_seconds) { place(); }
 
   const Placement& placement() const override { return placement_; }
+  std::uint64_t calls() const override { return channel_.waits(); }
 
   void barrier() override {
     MPI_Request request = MPI_REQUEST_NULL;
@@ -69,8 +69,7 @@ class MpiWorld final : public World {
 void MpiWorld::place() {
   placement_.rank = channel_.rank();
   placement_.size = channel_.size();
-  char host[256] = {};
-  if (gethostname(host, sizeof(host) - 1) == 0) placement_.host = host;
+  placement_.host = host_name();
 
   MPI_Comm local = MPI_COMM_NULL;
   channel_.check(MPI_Comm_split_type(channel_.comm(), MPI_COMM_TYPE_SHARED, placement_.rank,

@@ -8,6 +8,7 @@
 #include <nccl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -113,11 +114,14 @@ class NcclCommunicator final : public Communicator {
     });
   }
   void check_async_error() override {
+    CHECK(comm_ != nullptr, "abort() was called");
     ncclResult_t state = ncclSuccess;
     const ncclResult_t asked = ncclCommGetAsyncError(comm_, &state);
     if (asked != ncclSuccess) state = asked;
     if (state != ncclSuccess && state != ncclInProgress) fail_call("communication", state);
   }
+  void abort() noexcept override;
+  std::uint64_t calls() const override { return calls_; }
 
  private:
   // The one way in: every collective passes here.
@@ -125,6 +129,8 @@ class NcclCommunicator final : public Communicator {
   void enqueue(std::string_view name, const TypedSpan& span, Stream& stream, Call call) {
     if (span.count == 0) return;
     CHECK(span.device == stream.device().kind(), "{}: span on {}", name, span.device.name());
+    CHECK(comm_ != nullptr, "{} after abort()", name);
+    ++calls_;
     settle(name, call(static_cast<cudaStream_t>(stream.native())), timeout_seconds_);
   }
 
@@ -132,7 +138,6 @@ class NcclCommunicator final : public Communicator {
   void settle(std::string_view call, ncclResult_t result, double seconds);
   [[noreturn]] void fail_call(std::string_view call, ncclResult_t result);
   bool leave() noexcept;
-  void abort() noexcept;
 
   int rank_;
   int size_;
@@ -140,7 +145,8 @@ class NcclCommunicator final : public Communicator {
   double timeout_seconds_;
   int unwinding_ = std::uncaught_exceptions();
   bool failed_ = false;
-  ncclComm_t comm_ = nullptr;
+  std::atomic<std::uint64_t> calls_{0};
+  ncclComm_t comm_ = nullptr;  // null once aborted
 };
 
 NcclCommunicator::NcclCommunicator(World& world, Device& device, double timeout_seconds)
@@ -192,6 +198,7 @@ void NcclCommunicator::fail_call(std::string_view call, ncclResult_t result) {
 
 // Takes leave of the peers, which do the same; false if they do not answer.
 bool NcclCommunicator::leave() noexcept {
+  if (comm_ == nullptr) return true;
   try {
     settle("shut-down", ncclCommFinalize(comm_), std::min(timeout_seconds_, kLeaveSeconds));
     ncclCommDestroy(comm_);
@@ -208,7 +215,8 @@ void NcclCommunicator::abort() noexcept {
   try {
     std::promise<void> promise;
     std::future<void> done = promise.get_future();
-    std::thread([comm = comm_, ordinal = ordinal_, promise = std::move(promise)]() mutable {
+    std::thread([comm = std::exchange(comm_, nullptr), ordinal = ordinal_,
+                 promise = std::move(promise)]() mutable {
       cudaSetDevice(ordinal);
       ncclCommAbort(comm);
       promise.set_value();

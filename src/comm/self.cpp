@@ -1,8 +1,7 @@
 // A world of one: every collective is the identity, so code above never asks whether it is alone,
 // and nothing here makes the host wait for the device.
 #include "comm/span.h"
-
-#include <unistd.h>
+#include "core/process.h"
 
 namespace lockstep {
 namespace {
@@ -36,10 +35,7 @@ class SelfCommunicator final : public Communicator {
 
 class SelfWorld final : public World {
  public:
-  SelfWorld() {
-    char host[256] = {};
-    if (gethostname(host, sizeof(host) - 1) == 0) placement_.host = host;
-  }
+  SelfWorld() { placement_.host = host_name(); }
   const Placement& placement() const override { return placement_; }
   void barrier() override {}
   std::string broadcast(const std::string& text, int root) override {

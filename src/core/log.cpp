@@ -14,6 +14,7 @@ void Log::open_file(const std::string& path) {
 }
 
 void Log::line(const std::string& text) {
+  const std::lock_guard one_line(*one_line_);
   fmt::print("{}\n", text);
   std::fflush(stdout);
   to_file(text);

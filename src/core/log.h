@@ -1,11 +1,13 @@
 // Log: where human-readable lines go. Rank 0 prints to stdout and to the run's train.log; every
-// other rank prints only warnings and errors, to stderr, with its rank in front.
+// other rank prints only warnings and errors, to stderr, with its rank in front. Any thread may
+// log.
 #pragma once
 
 #include <fmt/core.h>
 
 #include <cstdio>
 #include <memory>
+#include <mutex>
 #include <string>
 
 namespace lockstep {
@@ -25,6 +27,12 @@ class Log {
     warning(fmt::format(format, std::forward<Args>(args)...));
   }
 
+  // For what all ranks find out together: said once, by rank 0.
+  template <typename... Args>
+  void warn_once(fmt::format_string<Args...> format, Args&&... args) {
+    if (rank_ == 0) warning(fmt::format(format, std::forward<Args>(args)...));
+  }
+
   // Rank 0 appends every later line to this file too. Failure to write it is reported once and
   // never stops a run. Throws UserError(kIo) if it cannot be opened.
   void open_file(const std::string& path);
@@ -39,6 +47,7 @@ class Log {
   void to_file(const std::string& text);
 
   int rank_;
+  std::unique_ptr<std::mutex> one_line_ = std::make_unique<std::mutex>();
   std::unique_ptr<std::FILE, Closer> file_;
 };
 

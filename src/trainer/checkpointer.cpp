@@ -3,7 +3,7 @@
 
 #include "core/finite.h"
 #include "files/files.h"
-#include "io/crc32c.h"
+#include "trainer/replicas.h"
 #include "trainer/verified_checkpoint.h"
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 namespace lockstep {
 namespace {
 
-constexpr std::size_t kHashPiece = std::size_t{64} << 20;
+constexpr std::int64_t kPiece = 16 << 20;  // elements looked at in one go
 
 // A failure on this rank during a save; the other ranks learn of it in agree().
 class SaveFailed : public std::runtime_error {
@@ -42,36 +42,24 @@ Checkpointer::Checkpointer(TrainingState& state, World& world, CheckpointPlace p
       progress_(std::move(progress)),
       log_(log) {}
 
-// Every rank holds all parameters: they must be the same bits, or one of them is broken; and they
-// must be numbers, or every earlier checkpoint is worth more than this one.
-void Checkpointer::check_weights(Stream& stream) {
+// What is saved must be numbers, or every earlier checkpoint is worth more than this one. The
+// replicas are equal, so each rank looks at its part.
+void Checkpointer::require_finite_weights(Stream& stream) {
   const Tensor& masters = state_.parameters().masters();
-  std::int64_t bad = masters.count();  // the first element that is not finite
-  std::vector<std::byte> piece(std::min(kHashPiece, masters.bytes()));
-  std::uint32_t crc = 0;
-  for (std::size_t done = 0; done < masters.bytes(); done += piece.size()) {
-    const std::size_t size = std::min(piece.size(), masters.bytes() - done);
-    stream.copy(piece.data(), static_cast<const std::byte*>(masters.data) + done, size);
+  const std::int64_t count = masters.count();
+  const std::int64_t end = count * (world_.rank() + 1) / world_.size();
+  std::int64_t bad = count;  // the first element that is not finite
+  std::vector<float> piece(static_cast<std::size_t>(std::min(kPiece, count)));
+  for (std::int64_t at = count * world_.rank() / world_.size(); at < end && bad == count;) {
+    const auto size = static_cast<std::size_t>(std::min(kPiece, end - at));
+    stream.copy(piece.data(), masters.as<float>() + at, size * sizeof(float));
     stream.synchronize();
-    crc = crc32c(crc, std::span(piece.data(), size));
-    const std::span values(reinterpret_cast<const float*>(piece.data()), size / sizeof(float));
-    const auto at = static_cast<std::int64_t>(first_not_finite(values));
-    const auto begin = static_cast<std::int64_t>(done / sizeof(float));
-    if (at < static_cast<std::int64_t>(values.size())) bad = std::min(bad, begin + at);
+    const std::size_t first = first_not_finite(std::span(piece.data(), size));
+    if (first < size) bad = at + static_cast<std::int64_t>(first);
+    at += static_cast<std::int64_t>(size);
     report(progress_);
   }
-  const std::vector<std::string> all = world_.all_gather(fmt::format("{:08x}", crc));
-  std::vector<std::string> sorted = all;
-  std::sort(sorted.begin(), sorted.end());
-  const std::string& majority = sorted[sorted.size() / 2];
-  for (std::size_t rank = 0; rank < all.size(); ++rank) {
-    if (all[rank] == majority) continue;
-    fail_together(
-        ExitCode::kDiverged,
-        "the weights of rank {} differ from the other ranks' (crc32c {} against {}); nothing was "
-        "saved: check that host's hardware and resume from the newest checkpoint",
-        rank, all[rank], majority);
-  }
+  bad = world_.all_reduce({bad}, ReduceOp::kMin)[0];
   for (const Parameter& parameter : state_.parameters().all()) {
     if (bad < parameter.offset || bad >= parameter.end()) continue;
     fail_together(
@@ -119,7 +107,8 @@ Checkpointer::Capture Checkpointer::capture(CheckpointMeta meta, Stream& stream)
   meta.skips_in_row = state.skips_in_row;
   meta.skipped = state.skipped;
   meta.world_size = world_.size();
-  check_weights(stream);
+  require_equal_replicas(state_, world_, stream, progress_);
+  require_finite_weights(stream);
   return {.meta = std::move(meta),
           .share = rows_of(world_.rank(), rows_.owners(world_.size())),
           .rows = [this, &stream](std::size_t tensor, std::int64_t row, std::span<std::byte> out) {

@@ -60,7 +60,7 @@ class Checkpointer {
                       const std::string& directory);
   void tidy_up(const CheckpointMeta& meta, const std::string& published);
   bool is_whole(const std::string& path);
-  void check_weights(Stream& stream);
+  void require_finite_weights(Stream& stream);
   void agree(const std::string& local_error);
 
   TrainingState& state_;

@@ -24,6 +24,7 @@ std::string failure_text(const FailureRecord& record) {
   json["rank"] = record.rank;
   json["host"] = record.host;
   json["pid"] = record.pid;
+  json["reported_by"] = record.reported_by;
   json["step"] = record.step;
   json["phase"] = record.phase;
   json["message"] = record.message;
@@ -53,11 +54,11 @@ std::string job_id() {
   return environment("SLURM_JOB_ID");
 }
 
-void record_failure(const std::string& run_directory, const FailureRecord& record) noexcept {
+bool record_failure(const std::string& run_directory, const FailureRecord& record) noexcept {
   try {
-    publish_new_file(run_directory + "/failure.json", failure_text(record));
+    return publish_new_file(run_directory + "/failure.json", failure_text(record));
   } catch (const std::exception&) {
-    // The error itself is printed by main(); a record that cannot be written must not hide it.
+    return true;  // a record that cannot be written must not hide the error itself
   }
 }
 
@@ -72,6 +73,7 @@ std::optional<FailureRecord> read_failure(const std::string& run_directory) {
     record.rank = json.at("rank").get<int>();
     record.host = json.at("host").get<std::string>();
     record.pid = json.at("pid").get<std::int64_t>();
+    record.reported_by = json.value("reported_by", record.rank);
     record.step = json.at("step").get<std::int64_t>();
     record.phase = json.at("phase").get<std::string>();
     record.message = json.at("message").get<std::string>();

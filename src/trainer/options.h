@@ -70,6 +70,7 @@ struct CommOptions {
   double bucket_mib = 25.0;
   bool overlap = true;
   double timeout_seconds = 600.0;
+  double start_timeout_seconds = 120.0;
   bool share_gpu = false;
 };
 

@@ -3,15 +3,13 @@
 #include "trainer/run_directory.h"
 
 #include "core/error.h"
+#include "core/process.h"
 #include "files/files.h"
 #include "trainer/run_files.h"
 #include "trainer/run_lock.h"
 
 #include <nlohmann/json.hpp>
 
-#include <unistd.h>
-
-#include <array>
 #include <cmath>
 #include <filesystem>
 
@@ -81,11 +79,6 @@ bool row_stays(const std::string& line, std::int64_t step) {
   if (!row.is_object()) return false;
   const auto found = row.find("step");
   return found != row.end() && found->is_number_integer() && found->get<std::int64_t>() <= step;
-}
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown";
 }
 
 // Makes the folder; every later failure to write is then about the disk, not about the path.
@@ -175,6 +168,7 @@ void RunDirectory::sync() {
   state_->events.sync();
 }
 
-void RunDirectory::heartbeat() { state_->lock.heartbeat(); }
+void RunDirectory::check_lock() { state_->lock.check(); }
+void RunDirectory::require_lock() { state_->lock.require(); }
 
 }  // namespace lockstep

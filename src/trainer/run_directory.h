@@ -1,6 +1,7 @@
 // The run directory: config.toml, metrics.jsonl, events.jsonl, train.log, failure.json, lock and
 // checkpoints/. Rank 0 writes everything except failure.json, which the first failing rank creates.
 // Writing metrics or events never stops a run: a full disk is reported once and writing is retried.
+// Events may come from any thread.
 #pragma once
 
 #include "core/log.h"
@@ -44,18 +45,19 @@ std::string step_line(const MetricsRow& row, std::int64_t total_steps, double et
 // What failed, for failure.json.
 struct FailureRecord {
   int exit_code = 70;
-  int rank = 0;
+  int rank = 0;  // that failed, as far as it is known; its host and pid follow
   std::string host;
   std::int64_t pid = 0;
+  int reported_by = 0;  // the rank that noticed
   std::int64_t step = 0;
   std::string phase;  // "setup", "train", "evaluate", "checkpoint", ...
   std::string message;
   std::string newest_checkpoint;
   std::string next_command;
 };
-// Creates RUN/failure.json if it is not there yet (first failure wins). Safe from any thread and
-// any rank; never throws.
-void record_failure(const std::string& run_directory, const FailureRecord& record) noexcept;
+// Creates RUN/failure.json if it is not there yet: false if it is, the first failure wins. Safe
+// from any thread and any rank; never throws.
+bool record_failure(const std::string& run_directory, const FailureRecord& record) noexcept;
 std::optional<FailureRecord> read_failure(const std::string& run_directory);
 
 // Only rank 0 constructs one.
@@ -86,8 +88,10 @@ class RunDirectory {
   void event(const std::string& kind, std::int64_t step, const std::string& details_json);
   // Rows and events so far are on disk when this returns; throws UserError(kIo).
   void sync();
-  // Refreshes the lock's heartbeat; call often, it writes at most every ten seconds.
-  void heartbeat();
+  // Throws UserError(kConfig) if another trainer has taken the directory over: check_lock() by the
+  // last heartbeat, at no cost; require_lock() by looking now, before something is published.
+  void check_lock();
+  void require_lock();
 
  private:
   struct State;

@@ -134,7 +134,10 @@ void drop_torn_line(const std::string& path) {
 
 LineFile::~LineFile() { flush(); }
 
-void LineFile::close() { file_ = Descriptor(); }
+void LineFile::close() {
+  const std::lock_guard guard(mutex_);
+  file_ = Descriptor();
+}
 
 int LineFile::flush() {
   if (pending_.empty()) return 0;
@@ -146,6 +149,7 @@ int LineFile::flush() {
 }
 
 void LineFile::append(const std::string& line) {
+  const std::lock_guard guard(mutex_);
   pending_ += line + '\n';
   const int error = flush();
   if (error != 0 && !reported_) {
@@ -159,6 +163,7 @@ void LineFile::append(const std::string& line) {
 }
 
 void LineFile::sync() {
+  const std::lock_guard guard(mutex_);
   int error = flush();
   if (error == 0 && file_) error = sync_out(file_.get());
   if (error != 0) fail_io(path_, "write", error);

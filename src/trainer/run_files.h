@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -31,7 +32,8 @@ std::int64_t filter_lines(const std::string& path,
 // Cuts the bytes after the last newline: what a crash in the middle of a write leaves.
 void drop_torn_line(const std::string& path);
 
-// Appends whole lines. A failed write is reported once and kept; the next append tries it again.
+// Appends whole lines, from any thread. A failed write is reported once and kept; the next append
+// tries it again.
 class LineFile {
  public:
   LineFile(std::string path, Log& log) : path_(std::move(path)), log_(log) {}
@@ -44,7 +46,7 @@ class LineFile {
   void close();  // the file may be replaced afterwards; the next append opens it again
 
  private:
-  int flush();  // 0 or errno
+  int flush();  // 0 or errno; the mutex is held
 
   std::string path_;
   Log& log_;
@@ -52,6 +54,7 @@ class LineFile {
   std::string pending_;  // not written yet; begins inside a line after a short write
   bool reported_ = false;
   bool folder_synced_ = false;
+  std::mutex mutex_;  // of all above
 };
 
 }  // namespace lockstep

@@ -3,13 +3,16 @@
 #include "core/error.h"
 #include "core/shell_quote.h"
 #include "io/checkpoint.h"
+#include "trainer/next_command.h"
 #include "trainer/run_directory.h"
 #include "trainer/run_files.h"
 #include "trainer/run_lock.h"
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <filesystem>
+#include <sstream>
 
 namespace lockstep {
 namespace {
@@ -30,9 +33,15 @@ T field(const Json& row, const char* name, T otherwise) {
   }
 }
 
-std::string train_command(const std::string& run) {
-  return fmt::format("lockstep train {} {}", shell_path(run + "/config.toml"),
-                     shell_word("--run.dir=" + run));
+// What started the ranks of the newest start or resume: "mpirun -n 4 ", or "".
+std::string recorded_launcher(const std::string& events) {
+  std::string launcher;
+  std::istringstream lines(read_text_file(events).value_or(""));
+  for (std::string line; std::getline(lines, line);) {
+    const Json event = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    launcher = field<std::string>(event, "launcher", launcher);
+  }
+  return launcher;
 }
 
 // The newest checkpoint whose manifest and file sizes are in order; damaged ones are passed over.
@@ -98,7 +107,7 @@ RunState inspect_run(const std::string& run_directory) {
   state.newest_checkpoint = checkpoint.path;
   state.step = std::max({checkpoint.step, field<std::int64_t>(event, "step", 0),
                          field<std::int64_t>(row, "step", 0)});
-  state.next_command = train_command(run);
+  state.next_command = resume_command(run, recorded_launcher(run + "/events.jsonl"));
   if (holder && is_alive(*holder, file_age(run + "/lock"))) {
     state.state = "running";
     state.cause = fmt::format("{}, last heartbeat {}", describe(*holder), holder->heartbeat);

@@ -4,6 +4,7 @@
 #include "trainer/run_lock.h"
 
 #include "core/error.h"
+#include "core/process.h"
 #include "trainer/run_directory.h"
 #include "trainer/run_files.h"
 
@@ -16,7 +17,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -27,26 +27,12 @@
 namespace lockstep {
 namespace {
 
-std::string host_name() {
-  std::array<char, 256> name{};
-  if (::gethostname(name.data(), name.size() - 1) != 0) return "unknown";
-  return name.data();
-}
-
 // A file of /proc may vanish between open and read; then it reads as empty.
 std::string first_line(const std::string& path) {
   std::ifstream file(path);
   std::string line;
   std::getline(file, line);
   return line;
-}
-
-// Two processes with the same answer see each other's pids.
-std::string machine_id() {
-  const std::string boot = first_line("/proc/sys/kernel/random/boot_id");
-  std::array<char, 128> name{};
-  if (::readlink("/proc/self/ns/pid", name.data(), name.size() - 1) < 0) return {};
-  return boot.empty() ? "" : boot + " " + name.data();
 }
 
 // State letter and start time of a process; '\0' if there is none.
@@ -71,7 +57,7 @@ ProcessStatus process_status(std::int64_t pid) {
 LockHolder this_process() {
   LockHolder self;
   self.host = host_name();
-  self.machine = machine_id();
+  self.machine = process_space();
   self.pid = ::getpid();
   self.start_ticks = process_status(self.pid).start_ticks;
   self.job = job_id();
@@ -110,14 +96,16 @@ double seconds_of(const timespec& time) {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
 }
 
-// By the file system's own clock (a file written now tells it): hosts' clocks may differ.
+// By the file system's own clock (a file written now tells it): hosts' clocks may differ. Opening
+// makes a network file system ask its server.
 double age_by_file_system(const std::string& path) {
   const std::string probe = path + ".clock." + std::to_string(::getpid());
   struct stat now {
   }, then{};
   const Descriptor file(::open(probe.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640));
-  const bool known = file && ::futimens(file.get(), nullptr) == 0 &&
-                     ::fstat(file.get(), &now) == 0 && ::stat(path.c_str(), &then) == 0;
+  const Descriptor lock(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const bool known = file && lock && ::futimens(file.get(), nullptr) == 0 &&
+                     ::fstat(file.get(), &now) == 0 && ::fstat(lock.get(), &then) == 0;
   ::unlink(probe.c_str());
   return known ? seconds_of(now.st_mtim) - seconds_of(then.st_mtim) : 0.0;
 }
@@ -162,7 +150,7 @@ std::optional<LockHolder> read_lock(const std::string& path) {
 }
 
 bool is_alive(const LockHolder& holder, double age_seconds) {
-  const std::string machine = machine_id();
+  const std::string machine = process_space();
   const bool same_machine =
       holder.pid > 0 && holder.host == host_name() && holder.machine == machine;
   if (!same_machine) return age_seconds < kLockStaleSeconds;
@@ -190,6 +178,8 @@ RunLock::RunLock(const std::string& run_directory, Log& log, const LockSettings&
   const StarterGate gate(run_directory, settings.use_flock);
   take(gate.held());
   remove_old_temporaries(path_);
+  const SignalsBlocked during_start;
+  keeper_ = std::thread([this] { keep(); });
 }
 
 // `alone`: no other starter acts before this returns. Otherwise one that judged the old lock may
@@ -206,7 +196,7 @@ void RunLock::take(bool alone) {
     if (!seen || *seen == published_) continue;  // ours: a slower starter moved it and put it back
     const LockHolder holder = parse_lock(*seen);
     const double age = age_by_file_system(path_);
-    if (is_alive(holder, age)) {
+    if (is_earlier_start(holder) ? shows_life() : is_alive(holder, age)) {
       fail(ExitCode::kConfig,
            "{}: another trainer holds this run directory: {}, heartbeat {:.0f} s ago; stop it, or "
            "choose another --run.dir (a trainer that was killed on another host is taken over "
@@ -218,6 +208,31 @@ void RunLock::take(bool alone) {
   }
   fail(ExitCode::kConfig, "{}: other trainers keep taking this lock; choose another --run.dir",
        path_);
+}
+
+// A batch system runs a job once at a time: a holder of the same job elsewhere is an earlier start,
+// which ended with its node or lost it.
+bool RunLock::is_earlier_start(const LockHolder& holder) const {
+  const bool same_job = holder.pid > 0 && !holder.job.empty() && holder.job == self_.job;
+  return same_job && (holder.host != self_.host || holder.machine != self_.machine);
+}
+
+// Whether the heartbeat moves. Two that are missing are enough: should the other start live after
+// all, it finds out at its next heartbeat and stops.
+bool RunLock::shows_life() {
+  const double limit = 2.5 * settings_.heartbeat_seconds;
+  double age = age_by_file_system(path_);
+  if (age < limit) {
+    log_.info("{}: left by an earlier start of this job; {:.0f} s to see whether it lives", path_,
+              limit - age);
+  }
+  while (age < limit) {
+    std::this_thread::sleep_for(std::chrono::duration<double>(limit / 100.0));
+    const double later = age_by_file_system(path_);
+    if (later < age) return std::filesystem::exists(path_);
+    age = later;
+  }
+  return false;
 }
 
 // Renames the lock away and looks at what was caught: if it is not what was judged stale, another
@@ -240,7 +255,6 @@ bool RunLock::publish() {
   const std::string text = lock_text(self_);
   if (!publish_new_file(path_, text)) return false;
   published_ = text;
-  last_beat_ = std::chrono::steady_clock::now();
   return open_own();
 }
 
@@ -260,25 +274,56 @@ bool RunLock::owns_path() const {
          own.st_ino == present.st_ino && own.st_dev == present.st_dev;
 }
 
-void RunLock::heartbeat() {
-  const auto now = std::chrono::steady_clock::now();
-  if (now - last_beat_ < std::chrono::duration<double>(settings_.heartbeat_seconds)) return;
-  last_beat_ = now;
-  if (!owns_path()) {
+void RunLock::keep() {
+  const std::chrono::duration<double> interval(settings_.heartbeat_seconds);
+  std::unique_lock guard(mutex_);
+  while (!wake_.wait_for(guard, interval, [this] { return ended_; })) {
+    try {
+      hold();
+      // A failed write does not matter as long as the modification time moves.
+      const std::string text = lock_text(self_);
+      const auto written = ::pwrite(file_.get(), text.data(), text.size(), 0);
+      if (written != static_cast<ssize_t>(text.size())) ::futimens(file_.get(), nullptr);
+    } catch (const UserError& error) {
+      // The disk may be full or away for a while; only another trainer's lock is the end.
+      if (error.code() == ExitCode::kConfig) return;
+    }
+  }
+}
+
+// Makes sure that the lock is this one's; the mutex is held.
+void RunLock::hold() {
+  if (lost_to_.empty() && !owns_path()) {
     const auto other = read_lock(path_);
     if (other || !publish()) {
-      fail(ExitCode::kConfig, "{}: taken over by {}; two trainers must not share a run directory",
-           path_, other ? describe(*other) : "another trainer");
+      lost_to_ = other ? describe(*other) : "another trainer";
+      lost_ = true;
+    } else {
+      log_.warn("{}: was removed while training; it is there again", path_);
     }
-    log_.warn("{}: was removed while training; it is there again", path_);
   }
-  // A failed write does not matter as long as the modification time moves.
-  const std::string text = lock_text(self_);
-  const auto written = ::pwrite(file_.get(), text.data(), text.size(), 0);
-  if (written != static_cast<ssize_t>(text.size())) ::futimens(file_.get(), nullptr);
+  if (!lost_to_.empty()) {
+    fail(ExitCode::kConfig, "{}: taken over by {}; two trainers must not share a run directory",
+         path_, lost_to_);
+  }
+}
+
+void RunLock::check() {
+  if (lost_) require();
+}
+
+void RunLock::require() {
+  const std::lock_guard guard(mutex_);
+  hold();
 }
 
 RunLock::~RunLock() {
+  {
+    const std::lock_guard guard(mutex_);
+    ended_ = true;
+  }
+  wake_.notify_one();
+  keeper_.join();
   if (owns_path()) ::unlink(path_.c_str());
 }
 

@@ -1,16 +1,21 @@
 // The lock of a run directory: one trainer at a time, on any host that sees the folder.
 // It names a process, not just a number: boot, process-id namespace, pid and start time, so that a
 // reused pid or a rebooted host is not mistaken for the trainer. A holder on another machine is
-// judged by its heartbeat, which is the file's modification time.
+// judged by its heartbeat, which is the file's modification time and moves as long as the process
+// lives, whatever its main thread is busy with. An earlier start of the same batch job is believed
+// gone sooner than a stranger.
 #pragma once
 
 #include "core/log.h"
 #include "files/files.h"
 
-#include <chrono>
+#include <atomic>
+#include <condition_variable>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 
 namespace lockstep {
 
@@ -42,19 +47,26 @@ struct LockSettings {
 
 class RunLock {
  public:
-  // Takes RUN/lock; a stale one is taken over and reported. Throws UserError(kConfig) if a live
-  // trainer holds it, UserError(kIo) if the folder cannot be written.
+  // Takes RUN/lock; a stale one is taken over and reported. From here on a thread moves the
+  // heartbeat, and makes a lock that was removed again. Throws UserError(kConfig) if a live trainer
+  // holds it, UserError(kIo) if the folder cannot be written.
   RunLock(const std::string& run_directory, Log& log, const LockSettings& settings = {});
   ~RunLock();  // removes the lock if it is still this one's
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;
 
-  // Writes at most every `heartbeat_seconds`. A lock that was removed is made again. Throws
-  // UserError(kConfig) if another trainer has taken it over meanwhile.
-  void heartbeat();
+  // Throws UserError(kConfig) if the last heartbeat found another trainer's lock: this process was
+  // stopped for so long that it passed for dead. Costs nothing; call often.
+  void check();
+  // The same, but looks at the folder now: before anything in it is replaced.
+  void require();
 
  private:
+  void keep();
+  void hold();
   void take(bool alone);
+  bool is_earlier_start(const LockHolder& holder) const;
+  bool shows_life();
   bool set_stale_aside(const std::string& seen, const LockHolder& holder);
   bool publish();
   bool open_own();
@@ -66,7 +78,12 @@ class RunLock {
   LockHolder self_;
   std::string published_;  // the text of the lock that this object made
   Descriptor file_;
-  std::chrono::steady_clock::time_point last_beat_;
+  std::string lost_to_;  // who has taken the lock over, or ""
+  std::atomic<bool> lost_{false};
+  bool ended_ = false;
+  std::mutex mutex_;  // of all above, once the keeper runs
+  std::condition_variable wake_;
+  std::thread keeper_;
 };
 
 }  // namespace lockstep

@@ -14,6 +14,11 @@ namespace {
 
 constexpr std::int64_t kMaxFailedSaves = 3;
 
+// Paths in it need not be UTF-8.
+std::string to_text(const nlohmann::json& details) {
+  return details.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 }  // namespace
 
 Trainer::Trainer(const TrainerInputs& inputs)
@@ -50,7 +55,7 @@ void Trainer::initialize() {
 void Trainer::restore(CheckpointReader& reader) {
   checkpointer_.restore(reader, stream_);
   const CheckpointMeta& meta = reader.meta();
-  step_ = saved_step_ = meta.step;
+  in_.position.step = step_ = saved_step_ = meta.step;
   samples_ = meta.data_counter;
   best_val_loss_ = meta.best_val_loss;
   best_step_ = meta.best_step;
@@ -63,7 +68,7 @@ ExitCode Trainer::run() {
                                       .world = in_.world.size(),
                                       .first_sample = samples_,
                                       .overfit = options_.train.overfit_batch});
-  phase_ = "train";
+  in_.position.phase = "train";
   // A validation that a stop cut short comes first.
   if (evaluate_first_ && validates_here()) evaluate();
   clock_.start(step_, loader.wait_ms(), stream_);
@@ -107,7 +112,7 @@ void Trainer::train_step(TrainLoader& loader) {
                             ready, stream_);
   }
   buckets_.finalize(stream_);
-  ++step_;
+  in_.position.step = ++step_;
   samples_ += options_.train.global_batch_size;
   state_.end_step(step_, {.stop = wants_to_stop(), .save = wants_to_save()}, in_.communicator,
                   stream_);
@@ -126,7 +131,7 @@ bool Trainer::validates_here() const {
 
 // The main thread is alive: for the run's lock and for the watchdog.
 void Trainer::report_progress() const {
-  if (in_.directory != nullptr) in_.directory->heartbeat();
+  if (in_.directory != nullptr) in_.directory->check_lock();
   if (in_.watchdog != nullptr) in_.watchdog->progress();
 }
 
@@ -174,9 +179,8 @@ void Trainer::on_skip(const StepReport& report) {
   in_.log.info("step {} skipped: {}; loss scale is now {}", report.step, cause,
                report.state.loss_scale);
   if (in_.directory != nullptr) {
-    in_.directory->event(
-        "skip", report.step,
-        nlohmann::json({{"cause", cause}, {"loss_scale", report.state.loss_scale}}).dump());
+    in_.directory->event("skip", report.step,
+                         to_text({{"cause", cause}, {"loss_scale", report.state.loss_scale}}));
   }
   if (report.state.skips_in_row < options_.train.max_skips) return;
   fail_together(ExitCode::kInternal,
@@ -214,7 +218,7 @@ void Trainer::log_row(const StepReport& report, double data_wait_ms) {
 }
 
 void Trainer::evaluate() {
-  phase_ = "evaluate";
+  in_.position.phase = "evaluate";
   const auto alive = [this] {
     report_progress();
     return wants_to_stop();
@@ -222,7 +226,7 @@ void Trainer::evaluate() {
   const auto result = evaluator_->run(model_, *in_.val_data,
                                       options_.eval.batches * options_.train.global_batch_size,
                                       in_.world, alive, stream_);
-  phase_ = "train";
+  in_.position.phase = "train";
   if (!result) {  // some rank was asked to stop, and all know it
     stop_ = validation_cut_ = true;
     return;
@@ -241,7 +245,8 @@ void Trainer::evaluate() {
 
 void Trainer::save(const char* why, bool required) {
   if (saved_step_ == step_) return;
-  phase_ = "checkpoint";
+  if (in_.directory != nullptr) in_.directory->require_lock();
+  in_.position.phase = "checkpoint";
   const auto began = StepClock::Clock::now();
   CheckpointMeta meta = in_.identity;
   meta.step = step_;
@@ -260,15 +265,15 @@ void Trainer::save(const char* why, bool required) {
   save_seconds_ = std::max(save_seconds_, seconds);
   last_save_ = clock_.seconds_alive();
   save_asked_ = false;
-  phase_ = "train";
+  in_.position.phase = "train";
   if (path.empty()) {
     ++failed_saves_;
     if (required || failed_saves_ >= kMaxFailedSaves) {
       fail_together(ExitCode::kIo, "the checkpoint of step {} could not be saved: {}", step_,
                     checkpointer_.error());
     }
-    in_.log.warn("the checkpoint of step {} could not be saved ({}); training goes on", step_,
-                 checkpointer_.error());
+    in_.log.warn_once("the checkpoint of step {} could not be saved ({}); training goes on", step_,
+                      checkpointer_.error());
     return;
   }
   failed_saves_ = 0;
@@ -276,11 +281,10 @@ void Trainer::save(const char* why, bool required) {
   in_.log.info("checkpoint {} saved in {:.2f} s ({})", path, seconds, why);
   if (in_.directory != nullptr) {
     in_.directory->event("save", step_,
-                         nlohmann::json({{"path", path},
-                                         {"why", why},
-                                         {"seconds", seconds},
-                                         {"state_digest", checkpointer_.digest()}})
-                             .dump());
+                         to_text({{"path", path},
+                                  {"why", why},
+                                  {"seconds", seconds},
+                                  {"state_digest", checkpointer_.digest()}}));
   }
 }
 

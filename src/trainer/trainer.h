@@ -15,12 +15,19 @@
 #include "trainer/step_clock.h"
 #include "trainer/training_memory.h"
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 
 namespace lockstep {
+
+// Where a run stands, for whoever asks from another thread.
+struct RunPosition {
+  std::atomic<std::int64_t> step{0};  // steps enqueued
+  std::atomic<const char*> phase{"setup"};
+};
 
 // What a run is made of; everything outlives the trainer.
 struct TrainerInputs {
@@ -32,6 +39,7 @@ struct TrainerInputs {
   Device& device;
   int threads = 1;  // of the CPU, for drawing initial weights
   Log& log;
+  RunPosition& position;  // kept up to date
   const Dataset& train_data;
   const Dataset* val_data = nullptr;        // absent: no validation
   RunDirectory* directory = nullptr;        // rank 0 only
@@ -66,7 +74,6 @@ class Trainer {
 
   const Arena& arena() const { return arena_; }
   std::int64_t step() const { return step_; }
-  const char* phase() const { return phase_; }
   Checkpointer& checkpointer() { return checkpointer_; }
 
  private:
@@ -102,7 +109,6 @@ class Trainer {
   Checkpointer checkpointer_;
 
   // Where the run stands.
-  const char* phase_ = "setup";
   std::int64_t step_ = 0;     // steps enqueued
   std::int64_t samples_ = 0;  // consumed by all ranks: the data counter
   std::int64_t saved_step_ = -1;
@@ -117,6 +123,8 @@ class Trainer {
   double last_save_ = 0.0;                 // or attempt, in seconds of clock_
   StepClock clock_;
   std::size_t memory_peak_ = 0;
+
+  AbortOnError abort_first_{in_.communicator};  // the last member, so the first to go
 };
 
 }  // namespace lockstep

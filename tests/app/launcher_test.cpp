@@ -60,6 +60,17 @@ TEST(Launcher, MatchingWorldsPass) {
             "");
 }
 
+TEST(Launcher, TheSameStartIsACommand) {
+  EXPECT_EQ(launcher_command(from({})), "");
+  EXPECT_EQ(launcher_command(from({{"OMPI_COMM_WORLD_SIZE", "4"}, {"PMIX_RANK", "0"}})),
+            "mpirun -n 4 ");
+  const Table step = {{"SLURM_STEP_NUM_TASKS", "8"}, {"PMIX_RANK", "0"}};
+  EXPECT_EQ(launcher_command(from(step)), "srun -n 8 ");
+  Table pmix = step;
+  pmix["SLURM_MPI_TYPE"] = "pmix";
+  EXPECT_EQ(launcher_command(from(pmix)), "srun -n 8 --mpi=pmix ");
+}
+
 TEST(Launcher, OnlyMpirunsOwnBindingMayBeWidened) {
   EXPECT_TRUE(keeps_binding(from({})));
   EXPECT_TRUE(keeps_binding(from({{"SLURM_STEP_NUM_TASKS", "2"}, {"PMIX_RANK", "0"}})));

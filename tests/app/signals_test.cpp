@@ -5,6 +5,8 @@
 
 #include <csignal>
 #include <functional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include <sys/wait.h>
@@ -33,7 +35,7 @@ int after_signals(const std::vector<int>& signals) {
 TEST(Signals, NoneMeansNoRequest) { EXPECT_EQ(WEXITSTATUS(after_signals({})), 0); }
 
 TEST(Signals, EachAsksToStopAndTheFirstIsKept) {
-  for (const int signal : {SIGTERM, SIGUSR1, SIGUSR2, SIGINT}) {
+  for (const int signal : {SIGTERM, SIGUSR1, SIGUSR2, SIGINT, SIGHUP}) {
     const int status = after_signals({signal, SIGTERM, SIGUSR1, SIGUSR2, SIGTERM});
     ASSERT_TRUE(WIFEXITED(status)) << signal_name(signal);
     EXPECT_EQ(WEXITSTATUS(status), signal);
@@ -52,6 +54,47 @@ TEST(Signals, ASecondInterruptExitsAtOnce) {
     const int status = after_signals(signals);
     ASSERT_TRUE(WIFEXITED(status));
     EXPECT_EQ(WEXITSTATUS(status), 130);
+  }
+}
+
+// As `nohup lockstep ...` and `nohup lockstep prepare ... &` start the program.
+TEST(Signals, AHangUpThatWasIgnoredAtTheStartStaysIgnored) {
+  const int polled = status_of([] {
+    std::signal(SIGHUP, SIG_IGN);
+    install_signal_handlers();
+    raise(SIGHUP);
+    return stop_requested();
+  });
+  ASSERT_TRUE(WIFEXITED(polled));
+  EXPECT_EQ(WEXITSTATUS(polled), 0);
+  const int restored = status_of([] {
+    std::signal(SIGHUP, SIG_IGN);
+    install_signal_handlers();
+    restore_default_signals();
+    raise(SIGHUP);
+    return 3;
+  });
+  ASSERT_TRUE(WIFEXITED(restored));
+  EXPECT_EQ(WEXITSTATUS(restored), 3);
+}
+
+TEST(Signals, TheFirstRequestIsAnnouncedOnce) {
+  for (const auto& [signals, wanted] : std::vector<std::pair<std::vector<int>, std::string>>{
+           {{SIGINT, SIGTERM}, "stopping\n"}, {{SIGTERM, SIGUSR1}, "ending\n"}}) {
+    int ends[2];
+    ASSERT_EQ(pipe(ends), 0);
+    status_of([&] {
+      dup2(ends[1], STDERR_FILENO);
+      install_signal_handlers();
+      announce_stop("stopping\n", "ending\n");
+      for (const int signal : signals) raise(signal);
+      return 0;
+    });
+    close(ends[1]);
+    char text[64] = {};
+    EXPECT_EQ(read(ends[0], text, sizeof(text) - 1), static_cast<ssize_t>(wanted.size()));
+    EXPECT_EQ(text, wanted);
+    close(ends[0]);
   }
 }
 

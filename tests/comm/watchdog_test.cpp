@@ -24,10 +24,11 @@ using std::chrono::milliseconds;
 
 void nap(int ms) { std::this_thread::sleep_for(milliseconds(ms)); }
 
-// Two ranks over a socket pair.
+// Two ranks over a socket pair; `elsewhere` makes each believe that the other's process ids mean
+// nothing to it, as on another host.
 class PairWorld final : public World {
  public:
-  PairWorld(int rank, int socket) : socket_(socket) {
+  PairWorld(int rank, int socket, bool elsewhere = false) : socket_(socket), elsewhere_(elsewhere) {
     placement_ = {.rank = rank, .size = 2, .local_rank = rank, .local_size = 2, .host = "testhost"};
   }
   const Placement& placement() const override { return placement_; }
@@ -37,7 +38,8 @@ class PairWorld final : public World {
     return root == rank() ? text : other;
   }
   std::vector<std::string> all_gather(const std::string& text) override {
-    const std::string other = exchange(text);
+    std::string other = exchange(text);
+    if (elsewhere_ && other.find(" pid:[") != std::string::npos) other += " elsewhere";
     return rank() == 0 ? std::vector{text, other} : std::vector{other, text};
   }
   std::vector<std::int64_t> all_reduce(std::vector<std::int64_t> values, ReduceOp) override {
@@ -51,13 +53,15 @@ class PairWorld final : public World {
 
  private:
   std::string exchange(const std::string& text) {
-    if (write(socket_, text.data(), text.size()) < 0) _exit(99);
-    char buffer[512];
+    const std::string sent = "." + text;  // an empty message would look like the peer's end
+    if (write(socket_, sent.data(), sent.size()) < 0) _exit(99);
+    char buffer[8192];
     const ssize_t length = read(socket_, buffer, sizeof(buffer));
     if (length <= 0) _exit(98);
-    return std::string(buffer, static_cast<std::size_t>(length));
+    return std::string(buffer + 1, static_cast<std::size_t>(length) - 1);
   }
   int socket_;
+  bool elsewhere_;
   Placement placement_;
 };
 
@@ -118,9 +122,28 @@ void say(int report, const std::string& text) {
   if (write(report, text.data(), text.size()) < 0) _exit(97);
 }
 
-Watchdog::OnFailure tell(int report) {
-  return [report](const std::string& cause) { say(report, cause); };
+WatchdogSettings settings(double timeout_seconds, int report) {
+  return {
+      .timeout_seconds = timeout_seconds,
+      .on_failure = [report](const std::string& cause, const PeerName&) { say(report, cause); }};
 }
+
+class CountingCommunicator final : public Communicator {
+ public:
+  explicit CountingCommunicator(std::uint64_t calls) : calls_(calls) {}
+  int rank() const override { return 0; }
+  int size() const override { return 1; }
+  std::string_view name() const override { return "counting"; }
+  void all_reduce(TypedSpan, ReduceOp, Stream&) override {}
+  void reduce_scatter(TypedSpan, TypedSpan, ReduceOp, Stream&) override {}
+  void all_gather(TypedSpan, TypedSpan, Stream&) override {}
+  void broadcast(TypedSpan, int, Stream&) override {}
+  void check_async_error() override {}
+  std::uint64_t calls() const override { return calls_; }
+
+ private:
+  std::uint64_t calls_;
+};
 
 // A main thread that lives until it is killed.
 [[noreturn]] void beat_forever(Watchdog& watchdog) {
@@ -146,7 +169,7 @@ class WatchdogPair : public testing::Test {
     return [this, rank, body = std::move(body)](int report) {
       close(sockets_[1 - rank]);
       PairWorld world(rank, sockets_[rank]);
-      Watchdog watchdog(world, /*timeout_seconds=*/60, tell(report));
+      Watchdog watchdog(world, settings(60, report));
       return body(world, watchdog, report);
     };
   }
@@ -171,6 +194,62 @@ TEST_F(WatchdogPair, KilledPeerEndsTheOtherWith76AndItsName) {
   EXPECT_LT(took, milliseconds(5000));
   EXPECT_EQ(survivor.read_report(),
             fmt::format("rank 1 (pid {} on testhost) is gone", victim.pid()));
+}
+
+// Only their connection tells, whichever of the two dies.
+TEST_F(WatchdogPair, KilledPeerOnAnotherHostEndsTheOtherToo) {
+  for (const int victim_rank : {1, 0}) {
+    close_both();
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sockets_), 0);
+    const auto body = [this](int rank) {
+      return [this, rank](int report) -> int {
+        close(sockets_[1 - rank]);
+        PairWorld world(rank, sockets_[rank], /*elsewhere=*/true);
+        Watchdog watchdog(world, settings(/*timeout_seconds=*/60, report));
+        say(report, watchdog.problem().empty() ? "r" : "p");
+        beat_forever(watchdog);
+      };
+    };
+    Child survivor(body(1 - victim_rank));
+    Child victim(body(victim_rank));
+    close_both();
+    survivor.read_byte();
+    victim.read_byte();
+    const auto start = Clock::now();
+    kill(victim.pid(), SIGKILL);
+    EXPECT_EQ(survivor.wait(), 76);
+    EXPECT_LT(Clock::now() - start, milliseconds(10000));
+    EXPECT_EQ(survivor.read_report(),
+              fmt::format("rank {} (pid {} on testhost) is gone", victim_rank, victim.pid()));
+  }
+}
+
+TEST_F(WatchdogPair, AHangIsBlamedOnTheRankThatTheOtherWaitsFor) {
+  const auto body = [this](int rank) {
+    return [this, rank](int report) -> int {
+      close(sockets_[1 - rank]);
+      PairWorld world(rank, sockets_[rank]);
+      CountingCommunicator communicator(rank == 1 ? 4 : 5);  // rank 1 has not entered the fifth
+      WatchdogSettings own = settings(/*timeout_seconds=*/1, report);
+      own.communicator = &communicator;
+      own.position = [] { return "step 4, train"; };
+      Watchdog watchdog(world, std::move(own));
+      nap(60000);
+      return 0;
+    };
+  };
+  Child waiting(body(0));
+  Child hanging(body(1));
+  close_both();
+  EXPECT_EQ(waiting.wait(), 76);
+  EXPECT_EQ(hanging.wait(), 76);
+  const std::string cause = waiting.read_report();
+  EXPECT_NE(cause.find(fmt::format("rank 1 (pid {} on testhost) hangs, at step 4, train; the "
+                                   "others wait for it",
+                                   hanging.pid())),
+            std::string::npos)
+      << cause;
+  EXPECT_EQ(hanging.read_report(), cause);
 }
 
 TEST_F(WatchdogPair, PeerThatExitsBeforeDisarmIsAFailure) {
@@ -209,7 +288,7 @@ TEST_F(WatchdogPair, MainThreadThatNoticesFirstKeepsItsOwnErrorCode) {
     close(sockets_[1]);
     PairWorld world(0, sockets_[0]);
     {
-      Watchdog watchdog(world, /*timeout_seconds=*/60, tell(report));
+      Watchdog watchdog(world, settings(60, report));
       world.wait_for_end_of_peer();
     }
     nap(400);
@@ -250,7 +329,7 @@ TEST_F(WatchdogPair, StoppedPeerIsNotGone) {
 TEST(WatchdogAlone, SilenceEndsWith76NamingTheSeconds) {
   Child child([](int report) {
     const auto world = make_self_world();
-    Watchdog watchdog(*world, /*timeout_seconds=*/0.2, tell(report));
+    Watchdog watchdog(*world, settings(0.2, report));
     nap(20000);
     return 0;
   });
@@ -262,7 +341,7 @@ TEST(WatchdogAlone, SilenceEndsWith76NamingTheSeconds) {
 TEST(WatchdogAlone, BeatsKeepItQuiet) {
   Child child([](int report) {
     const auto world = make_self_world();
-    Watchdog watchdog(*world, /*timeout_seconds=*/0.8, tell(report));
+    Watchdog watchdog(*world, settings(0.8, report));
     for (int i = 0; i < 40; ++i) {
       watchdog.progress();
       nap(40);
@@ -276,7 +355,7 @@ TEST(WatchdogAlone, BeatsKeepItQuiet) {
 TEST(WatchdogAlone, DisarmedItIgnoresSilence) {
   Child child([](int report) {
     const auto world = make_self_world();
-    Watchdog watchdog(*world, /*timeout_seconds=*/0.2, tell(report));
+    Watchdog watchdog(*world, settings(0.2, report));
     watchdog.disarm();
     nap(500);
     return 0;
@@ -287,7 +366,7 @@ TEST(WatchdogAlone, DisarmedItIgnoresSilence) {
 TEST(WatchdogAlone, TimeInWhichTheWholeProcessWasStoppedDoesNotCount) {
   Child child([](int report) {
     const auto world = make_self_world();
-    Watchdog watchdog(*world, /*timeout_seconds=*/1.5, tell(report));
+    Watchdog watchdog(*world, settings(1.5, report));
     say(report, "r");
     for (int i = 0; i < 20; ++i) {
       watchdog.progress();
@@ -307,12 +386,30 @@ TEST(WatchdogAlone, RecorderThatThrowsStillEndsWith76) {
   Child child([](int) {
     std::freopen("/dev/null", "w", stderr);
     const auto world = make_self_world();
-    Watchdog watchdog(*world, /*timeout_seconds=*/0.1,
-                      [](const std::string&) { throw std::runtime_error("disk full"); });
+    Watchdog watchdog(
+        *world, {.timeout_seconds = 0.1, .on_failure = [](const std::string&, const PeerName&) {
+                   throw std::runtime_error("disk full");
+                 }});
     nap(20000);
     return 0;
   });
   EXPECT_EQ(child.wait(), 76);
+}
+
+TEST(WatchdogAlone, RecorderThatBlocksStillEndsWith76) {
+  const auto start = Clock::now();
+  Child child([](int) {
+    std::freopen("/dev/null", "w", stderr);
+    const auto world = make_self_world();
+    Watchdog watchdog(*world,
+                      {.timeout_seconds = 0.1,
+                       .on_failure = [](const std::string&, const PeerName&) { nap(20000); },
+                       .record_seconds = 0.2});
+    nap(20000);
+    return 0;
+  });
+  EXPECT_EQ(child.wait(), 76);
+  EXPECT_LT(Clock::now() - start, milliseconds(10000));
 }
 
 TEST(WatchdogAlone, SignalsAreLeftToTheMainThread) {
@@ -321,7 +418,7 @@ TEST(WatchdogAlone, SignalsAreLeftToTheMainThread) {
     static pthread_t main_thread = pthread_self();
     std::signal(SIGUSR1, [](int) { handled_by_main = pthread_equal(pthread_self(), main_thread); });
     const auto world = make_self_world();
-    Watchdog watchdog(*world, /*timeout_seconds=*/60, tell(report));
+    Watchdog watchdog(*world, settings(60, report));
     kill(getpid(), SIGUSR1);
     nap(50);
     sigset_t blocked;

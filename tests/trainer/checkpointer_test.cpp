@@ -109,20 +109,30 @@ TEST_F(CheckpointerTest, RestoreGivesTheSameStateBack) {
   EXPECT_EQ(back.skipped, 2);
 }
 
+// One value of this rank's state changes.
+void spoil(Replica& replica, std::string_view part) {
+  if (part == "counters") return replica.state->set({.loss_scale = 2.0f}, *replica.machine.stream);
+  const Tensor& tensor = part == "weights"         ? replica.model->parameters().masters()
+                         : part == "first moments" ? replica.state->moment(0)
+                                                   : replica.state->moment(1);
+  tensor.as<float>()[3] += 1e-6f;
+}
+
 TEST_F(CheckpointerTest, AReplicaThatDiffersStopsTheSave) {
   if (world_->size() == 1) GTEST_SKIP() << "one rank has nobody to differ from";
-  Replica replica(*world_, 5);
-  if (world_->rank() == world_->size() - 1) {
-    replica.model->parameters().masters().as<float>()[3] += 1e-6f;
+  for (const char* part : {"weights", "first moments", "second moments", "counters"}) {
+    Replica replica(*world_, 5);
+    if (world_->rank() == world_->size() - 1) spoil(replica, part);
+    try {
+      save(replica, 1);
+      FAIL() << "saved diverged replicas";
+    } catch (const UserError& error) {
+      EXPECT_EQ(error.code(), ExitCode::kDiverged);
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+      EXPECT_NE(std::string(error.what()).find("rank "), std::string::npos);
+    }
+    EXPECT_TRUE(list_checkpoints(directory_).empty());
   }
-  try {
-    save(replica, 1);
-    FAIL() << "saved diverged replicas";
-  } catch (const UserError& error) {
-    EXPECT_EQ(error.code(), ExitCode::kDiverged);
-    EXPECT_NE(std::string(error.what()).find("rank "), std::string::npos);
-  }
-  EXPECT_TRUE(list_checkpoints(directory_).empty());
 }
 
 TEST_F(CheckpointerTest, AFailedSaveIsReportedOnEveryRankAndLeavesNothing) {

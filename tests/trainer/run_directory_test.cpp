@@ -378,5 +378,22 @@ TEST_F(RunDirectoryTest, KnowsWhichStepsWereValidated) {
   EXPECT_FALSE(run.has_validation(100));
 }
 
+// The watchdog reports from a thread of its own.
+TEST_F(RunDirectoryTest, EventsOfSeveralThreadsStayWhole) {
+  constexpr int kThreads = 4;
+  constexpr int kEvents = 300;
+  RunDirectory run(run_, log_);
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&run] {
+      for (int i = 0; i < kEvents; ++i) run.event("save", i, R"({"path":"somewhere"})");
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  const std::vector<std::string> all = lines(run_ + "/events.jsonl");
+  EXPECT_EQ(all.size(), std::size_t{kThreads * kEvents});
+  for (const std::string& line : all) EXPECT_TRUE(nlohmann::json::accept(line)) << line;
+}
+
 }  // namespace
 }  // namespace lockstep::test

@@ -91,6 +91,16 @@ TEST_F(RunInspectTest, Stopped) {
   EXPECT_EQ(state.next_command, resume_command());
 }
 
+TEST_F(RunInspectTest, TheLauncherOfTheNewestStartIsPartOfTheCommand) {
+  {
+    RunDirectory run(run_, log_);
+    run.event("start", 0, R"({"launcher":"mpirun -n 2 "})");
+    run.event("resume", 100, R"({"launcher":"mpirun -n 4 "})");
+    run.event("stop", 300, R"({"state":"stopped"})");
+  }
+  EXPECT_EQ(inspect_run(run_).next_command, "mpirun -n 4 " + resume_command());
+}
+
 TEST_F(RunInspectTest, Failed) {
   {
     RunDirectory run(run_, log_);

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <thread>
 
@@ -19,7 +20,17 @@ class RunLockTest : public RunFixture {
     RunFixture::SetUp();
     std::filesystem::create_directories(run_);
   }
+  static constexpr LockSettings kBeats{.heartbeat_seconds = 0.02};
+
   std::string lock() const { return run_ + "/lock"; }
+  // True if `condition` comes to hold within seconds.
+  static bool soon(const std::function<bool()>& condition) {
+    for (int i = 0; i < 1000; ++i) {
+      if (condition()) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return false;
+  }
 
   // A lock of this process, with some fields replaced.
   void write_lock(const nlohmann::json& changes) {
@@ -100,6 +111,30 @@ TEST_F(RunLockTest, AnotherHostIsJudgedByItsHeartbeat) {
   EXPECT_EQ(taken_over(), ::getpid());
 }
 
+// A job that the batch system started again on another node, with the same number.
+TEST_F(RunLockTest, AnEarlierStartOfTheSameJobIsTakenOverWhenItShowsNoLife) {
+  write_lock({{"host", "node7"}, {"machine", "elsewhere"}, {"pid", 4711}, {"job", "77"}});
+  EXPECT_EQ(refused().code, ExitCode::kConfig) << "another job's";
+  ::setenv("SLURM_JOB_ID", "77", 1);
+  {
+    const RunLock mine(run_, log_, {.heartbeat_seconds = 0.1});
+    EXPECT_EQ(read_lock(lock())->pid, ::getpid());
+  }
+  write_lock({{"host", "node7"}, {"machine", "elsewhere"}, {"pid", 4711}, {"job", "77"}});
+  std::atomic<bool> over{false};
+  std::thread alive([&] {
+    while (!over) {
+      ::utimensat(AT_FDCWD, lock().c_str(), nullptr, 0);
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  });
+  EXPECT_EQ(error_of([&] { RunLock mine(run_, log_, {.heartbeat_seconds = 1.0}); }).code,
+            ExitCode::kConfig);
+  over = true;
+  alive.join();
+  ::unsetenv("SLURM_JOB_ID");
+}
+
 TEST_F(RunLockTest, ARebootedHostIsAnotherMachine) {
   write_lock({{"machine", "an earlier boot"}});
   EXPECT_EQ(refused().code, ExitCode::kConfig);
@@ -114,40 +149,48 @@ TEST_F(RunLockTest, AnUnreadableLockIsJudgedByItsAge) {
   EXPECT_EQ(taken_over(), ::getpid());
 }
 
-TEST_F(RunLockTest, HeartbeatsMoveTheTime) {
-  RunLock own(run_, log_, {.heartbeat_seconds = 0.0});
+// The main thread is in a long save, verification or step.
+TEST_F(RunLockTest, HeartbeatsMoveTheTimeWhateverTheMainThreadDoes) {
+  const RunLock own(run_, log_, kBeats);
   const std::string before = read_lock(lock())->heartbeat;
-  make_older(lock(), 100);
-  std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  own.heartbeat();
-  EXPECT_LT(file_age(lock()), 50);
-  EXPECT_GT(read_lock(lock())->heartbeat, before);
+  make_older(lock(), kLockStaleSeconds + 20);
+  EXPECT_TRUE(soon([&] { return file_age(lock()) < 50 && read_lock(lock())->heartbeat > before; }));
   EXPECT_EQ(lines(lock()).size(), 1u);
 }
 
 TEST_F(RunLockTest, HeartbeatsAreRareByDefault) {
-  RunLock own(run_, log_);
+  const RunLock own(run_, log_);
   make_older(lock(), 100);
-  own.heartbeat();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
   EXPECT_GT(file_age(lock()), 50);
 }
 
 TEST_F(RunLockTest, ARemovedLockIsMadeAgain) {
-  RunLock own(run_, log_, {.heartbeat_seconds = 0.0});
+  RunLock own(run_, log_, kBeats);
   std::filesystem::remove(lock());
-  own.heartbeat();
+  EXPECT_TRUE(soon([&] { return read_lock(lock()).has_value(); }));
   EXPECT_EQ(refused().code, ExitCode::kConfig);
+  own.check();
+  own.require();
 }
 
 TEST_F(RunLockTest, ATrainerThatWasTakenOverStops) {
-  RunLock own(run_, log_, {.heartbeat_seconds = 0.0});
-  auto json = nlohmann::json::parse(read(lock()));
-  json["host"] = "node7";
-  std::filesystem::remove(lock());
-  write(lock(), json.dump());
-  const auto caught = error_of([&] { own.heartbeat(); });
-  EXPECT_EQ(caught.code, ExitCode::kConfig);
-  EXPECT_NE(caught.message.find("node7"), std::string::npos) << caught.message;
+  for (const LockSettings& settings : {kBeats, LockSettings{}}) {
+    RunLock own(run_, log_, settings);
+    auto json = nlohmann::json::parse(read(lock()));
+    json["host"] = "node7";
+    std::filesystem::remove(lock());
+    write(lock(), json.dump());
+    const bool beats = settings.heartbeat_seconds == kBeats.heartbeat_seconds;
+    const auto caught = error_of([&] {
+      if (!beats) own.require();
+      soon([&] { return own.check(), false; });
+    });
+    EXPECT_EQ(caught.code, ExitCode::kConfig);
+    EXPECT_NE(caught.message.find("node7"), std::string::npos) << caught.message;
+    EXPECT_EQ(error_of([&] { own.check(); }).message, caught.message);
+    std::filesystem::remove(lock());
+  }
 }
 
 TEST_F(RunLockTest, ALosersEndDoesNotRemoveTheWinnersLock) {

@@ -90,6 +90,7 @@ class TrainerTest : public testing::Test {
             .communicator = *communicator_,
             .device = *machine_.device,
             .log = log_,
+            .position = position_,
             .train_data = *train_,
             .val_data = &*val_,
             .directory = &*directory_,
@@ -133,6 +134,7 @@ class TrainerTest : public testing::Test {
   test::Machine machine_ = test::open_cpu(1);
   std::unique_ptr<World> world_ = make_self_world();
   std::unique_ptr<Communicator> communicator_ = make_self_communicator();
+  RunPosition position_;
   Options options_;
   std::optional<Dataset> train_, val_;
   std::optional<RunDirectory> directory_;
