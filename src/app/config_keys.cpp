@@ -35,7 +35,8 @@ void ConfigRegistry::register_run() {
       one_of(device_names()));
   add("run.deterministic", &run.deterministic,
       "also fix the algorithms that NCCL chooses by itself");
-  add("run.threads", &run.threads, "CPU threads per rank; 0: this node's cores / local ranks",
+  add("run.threads", &run.threads,
+      "CPU threads per rank; 0: OMP_NUM_THREADS, at most its share of the job's cores",
       at_least(0));
 }
 

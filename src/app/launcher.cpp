@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <string_view>
@@ -76,6 +77,19 @@ bool keeps_binding(const Environment& environment) {
   }
   const char* mapping = environment("OMPI_MCA_rmaps_base_mapping_policy");
   return mapping != nullptr && std::string_view(mapping).find("pe=") != std::string_view::npos;
+}
+
+int granted_cpus(const Environment& environment, int local_size) {
+  if (environment("SLURM_JOB_ID") == nullptr) return 0;
+  const int per_task = number(environment, "SLURM_CPUS_PER_TASK").value_or(0);
+  const int on_node = number(environment, "SLURM_CPUS_ON_NODE").value_or(0);
+  const int fair = on_node > 0 ? std::max(1, on_node / std::max(1, local_size)) : 0;
+  return per_task > 0 && fair > 0 ? std::min(per_task, fair) : std::max(per_task, fair);
+}
+
+int omp_threads(const Environment& environment) {
+  const char* text = environment("OMP_NUM_THREADS");
+  return text == nullptr ? 0 : std::max(0, std::atoi(text));
 }
 
 }  // namespace lockstep

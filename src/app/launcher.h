@@ -26,4 +26,11 @@ void check_announced_tasks(const Environment& environment, int mpi_size);
 // or something else than mpirun (srun, taskset) started this process.
 bool keeps_binding(const Environment& environment);
 
+// The logical CPUs that Slurm gave each of this node's `local_size` ranks, by SLURM_CPUS_PER_TASK
+// and SLURM_CPUS_ON_NODE; 0 outside a job. A job that is not bound must keep to it by itself.
+int granted_cpus(const Environment& environment, int local_size);
+
+// OMP_NUM_THREADS (of a list its first); 0 when it is not set.
+int omp_threads(const Environment& environment);
+
 }  // namespace lockstep

@@ -13,12 +13,16 @@ namespace lockstep {
 namespace {
 
 CpuShare take_cpu_share(const Placement& placement, int threads) {
-  CpuShare share = plan_cpu_share({.cores = usable_cores(),
+  const Environment environment = process_environment();
+  const bool keep = keeps_binding(environment);
+  CpuShare share = plan_cpu_share({.cores = keep ? usable_cores() : launcher_cores(),
                                    .bound = bound_cpus(),
                                    .local_rank = placement.local_rank,
                                    .local_size = placement.local_size,
                                    .threads = threads,
-                                   .keep_binding = keeps_binding(process_environment())});
+                                   .keep_binding = keep,
+                                   .granted = granted_cpus(environment, placement.local_size),
+                                   .omp_threads = omp_threads(environment)});
   if (!share.bind_to.empty()) bind_to_cpus(share.bind_to);
   return share;
 }
@@ -194,7 +198,9 @@ Session open_session(MpiSession& mpi, const RunOptions& run, const CommOptions& 
   session.world = mpi.active() ? make_mpi_world(comm.timeout_seconds) : make_self_world();
   agree(*session.world, [] {});  // a rank that failed before MPI was up says so here
   session.log = Log(session.world->rank());
-  session.threads = take_cpu_share(session.placement(), run.threads).threads;
+  const CpuShare share = take_cpu_share(session.placement(), run.threads);
+  session.threads = share.threads;
+  session.threads_note = share.note;
   session.device = open_device(*session.world, run, comm.share_gpu, session.threads, session.log);
   if (run.deterministic) fix_nccl_choices();
   session.communicator = open_communicator(mpi, *session.world, *session.device, comm);
@@ -207,9 +213,10 @@ std::vector<std::string> describe_ranks(Session& session) {
   const std::string device =
       info.uuid.empty() ? info.name
                         : fmt::format("GPU {} {} ({})", info.ordinal, info.name, info.uuid);
-  return session.world->all_gather(fmt::format("rank {}  {}  {}  {} thread{}", placement.rank,
-                                               placement.host, device, session.threads,
-                                               session.threads == 1 ? "" : "s"));
+  const std::string& note = session.threads_note;
+  return session.world->all_gather(fmt::format(
+      "rank {}  {}  {}  {} thread{}{}", placement.rank, placement.host, device, session.threads,
+      session.threads == 1 ? "" : "s", note.empty() ? "" : fmt::format(" ({})", note)));
 }
 
 }  // namespace lockstep

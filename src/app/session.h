@@ -47,7 +47,8 @@ struct Session {
   std::unique_ptr<Device> device;
   std::unique_ptr<Communicator> communicator;
   Log log;
-  int threads = 1;  // CPU threads of this rank
+  int threads = 1;           // CPU threads of this rank
+  std::string threads_note;  // CpuShare::note
 
   const Placement& placement() const { return world->placement(); }
 };

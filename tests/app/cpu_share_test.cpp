@@ -94,6 +94,50 @@ TEST(CpuShare, HyperthreadsOfOneCoreCountOnce) {
   EXPECT_EQ(second.bind_to, (std::vector<int>{2, 6, 3, 7}));
 }
 
+TEST(CpuShare, ABatchSystemsGrantIsNeverExceeded) {
+  // Nothing is bound, as without Slurm's task/affinity: other jobs may have the other cores.
+  const CpuShare alone = plan_cpu_share(
+      {.cores = cores(64), .bound = range(0, 64), .keep_binding = true, .granted = 4});
+  EXPECT_EQ(alone.threads, 4);
+  EXPECT_TRUE(alone.bind_to.empty());
+  // mpirun has bound the rank to a core that another job's mpirun chooses as well.
+  const CpuShare bound =
+      plan_cpu_share({.cores = cores(8), .bound = {0}, .local_size = 2, .granted = 2});
+  EXPECT_EQ(bound.threads, 2);
+  EXPECT_EQ(bound.bind_to, range(0, 8)) << "no slice: another job would take the same one";
+  // mpirun itself is bound by the batch system.
+  const CpuShare inside = plan_cpu_share({.cores = {{5}}, .bound = {5}, .granted = 1});
+  EXPECT_EQ(inside.threads, 1);
+  EXPECT_TRUE(inside.bind_to.empty());
+  const CoreList pairs = {{0, 4}, {1, 5}, {2, 6}, {3, 7}};
+  EXPECT_EQ(plan_cpu_share({.cores = pairs, .bound = range(0, 8), .granted = 4}).threads, 2)
+      << "a grant counts logical CPUs";
+}
+
+TEST(CpuShare, OmpNumThreadsIsHonouredOrSaidToBeIgnored) {
+  const CpuShare fewer =
+      plan_cpu_share({.cores = cores(8), .bound = range(0, 8), .omp_threads = 3});
+  EXPECT_EQ(fewer.threads, 3);
+  EXPECT_EQ(fewer.note, "OMP_NUM_THREADS");
+  const CpuShare more =
+      plan_cpu_share({.cores = cores(8), .bound = range(0, 8), .local_size = 4, .omp_threads = 8});
+  EXPECT_EQ(more.threads, 2);
+  EXPECT_EQ(more.note, "its share; OMP_NUM_THREADS=8 is more");
+  const CpuShare key =
+      plan_cpu_share({.cores = cores(8), .bound = range(0, 8), .threads = 2, .omp_threads = 4});
+  EXPECT_EQ(key.threads, 2);
+  EXPECT_EQ(key.note, "run.threads, not OMP_NUM_THREADS=4");
+  const CpuShare same = plan_cpu_share({.cores = cores(8), .bound = range(0, 8), .omp_threads = 8});
+  EXPECT_EQ(same.note, "");
+}
+
+TEST(CpuShare, WithoutMpirunTheLaunchersCoresAreOurOwn) {
+  std::thread([] {
+    bind_to_cpus({bound_cpus().front()});
+    EXPECT_EQ(launcher_cores(), (CoreList{bound_cpus()}));
+  }).join();
+}
+
 TEST(CpuShare, LooksBeyondTheBindingAndPutsItBack) {
   // On a thread of its own, so that the rest of this test program keeps its binding.
   std::thread([] {

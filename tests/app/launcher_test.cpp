@@ -71,6 +71,20 @@ TEST(Launcher, TheSameStartIsACommand) {
   EXPECT_EQ(launcher_command(from(pmix)), "srun -n 8 --mpi=pmix ");
 }
 
+TEST(Launcher, SlurmSaysHowManyCpusARankGets) {
+  EXPECT_EQ(granted_cpus(from({{"SLURM_CPUS_ON_NODE", "64"}}), 1), 0) << "not in a job";
+  Table job = {{"SLURM_JOB_ID", "1"}, {"SLURM_CPUS_ON_NODE", "64"}};
+  EXPECT_EQ(granted_cpus(from(job), 4), 16);
+  job["SLURM_CPUS_PER_TASK"] = "8";
+  EXPECT_EQ(granted_cpus(from(job), 4), 8);
+  EXPECT_EQ(granted_cpus(from(job), 16), 4) << "more ranks than tasks";
+  EXPECT_EQ(granted_cpus(from({{"SLURM_JOB_ID", "1"}, {"SLURM_CPUS_PER_TASK", "8"}}), 1), 8);
+  EXPECT_EQ(granted_cpus(from({{"SLURM_JOB_ID", "1"}}), 1), 0);
+  EXPECT_EQ(omp_threads(from({})), 0);
+  EXPECT_EQ(omp_threads(from({{"OMP_NUM_THREADS", "4,2"}})), 4);
+  EXPECT_EQ(omp_threads(from({{"OMP_NUM_THREADS", "all"}})), 0);
+}
+
 TEST(Launcher, OnlyMpirunsOwnBindingMayBeWidened) {
   EXPECT_TRUE(keeps_binding(from({})));
   EXPECT_TRUE(keeps_binding(from({{"SLURM_STEP_NUM_TASKS", "2"}, {"PMIX_RANK", "0"}})));
