@@ -25,5 +25,17 @@ TEST(Accumulation, FollowsFromTheBatchIdentity) {
   EXPECT_NE(refusal(12, 5, 1).find("train.micro_batch_size = 5"), std::string::npos);
 }
 
+TEST(Accumulation, NamesAMicroBatchThatWouldDo) {
+  EXPECT_NE(refusal(12, 12, 2).find("for 2 ranks give --train.micro_batch_size=6 (or 3, 2, 1)"),
+            std::string::npos)
+      << refusal(12, 12, 2);
+  EXPECT_NE(refusal(12, 5, 1).find("for 1 rank give --train.micro_batch_size=4 (or 3, 2, 1)"),
+            std::string::npos);
+  EXPECT_NE(refusal(7, 7, 7).find("for 7 ranks give --train.micro_batch_size=1;"),
+            std::string::npos);
+  EXPECT_NE(refusal(12, 2, 5).find("no train.micro_batch_size makes 5 ranks divide"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace lockstep
