@@ -36,7 +36,7 @@ class Known:
         """Why `lockstep COMMAND --flag` is wrong, or None."""
         if flag in self.commands[command] | self.general:
             return None
-        if "." in flag and command in ("train", "plan"):
+        if "." in flag and command in ("train", "plan", "requeue"):
             return None if flag in self.keys else f"configuration key {flag} does not exist"
         return f"lockstep {command} has no --{flag}"
 

@@ -107,6 +107,8 @@ inside() {
 
 timed "debootstrap $suite" make_root
 copy_repository
+# A mount point of its own, which tests need that make namespaces.
+attach "$target" . --bind
 attach proc proc -t proc
 attach /sys sys --rbind
 attach /dev dev --rbind

@@ -2,8 +2,9 @@
 # Installs the Debian 12 or Ubuntu 24.04 packages that Lockstep needs and this machine lacks.
 #
 # Usage: scripts/install_packages.sh [--tests] [--list]
-#   --tests  also what the tests use beside the program: python3 with venv, h5py and PyTorch, which
-#            Ubuntu does not have: the tests that want it are skipped there
+#   --tests  also what the tests use beside the program: python3 with venv and h5py, PyTorch and
+#            Slurm. The last two only on Debian: the tests that want them are skipped elsewhere.
+#            Slurm's daemons do not start without a configuration; the tests bring their own
 #   --list   only print the packages
 #
 # Works as root or with passwordless sudo; otherwise prints the one line to run and exits 1. Does
@@ -22,7 +23,8 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --tests)
       packages+=(python3 python3-venv python3-h5py python3-numpy)
-      [[ $system == *ubuntu* ]] || packages+=(python3-torch)
+      [[ $system == *ubuntu* ]] || packages+=(python3-torch slurmctld slurmd slurm-client
+        slurm-wlm-basic-plugins munge iproute2)
       ;;
     --list) only_list=yes ;;
     --help) show_help && exit 0 ;;

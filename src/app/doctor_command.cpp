@@ -5,6 +5,7 @@
 
 #include "app/cpu_share.h"
 #include "app/session.h"
+#include "app/slurm.h"
 #include "app/timed_all_reduce.h"
 #include "app/version.h"
 #include "core/error.h"
@@ -91,6 +92,15 @@ Json timed_all_reduce(Session& session) {
           {"gigabytes_per_second", timing.gigabytes_per_second}};
 }
 
+// Null where there is no Slurm.
+Json slurm_facts() {
+  const std::optional<SlurmSite> site = this_slurm_site();
+  if (!site) return nullptr;
+  return {{"version", site->version},     {"pmix", site->pmix},
+          {"preempts", site->preempts},   {"signals_preempted", site->signals_preempted},
+          {"kill_wait", site->kill_wait}, {"advice", slurm_advice(*site)}};
+}
+
 Json machine_facts(const MpiSession& mpi) {
   Json versions;
   for (const auto& [name, version] : library_versions()) versions[name] = version;
@@ -101,6 +111,7 @@ Json machine_facts(const MpiSession& mpi) {
           {"cpu", cpu_facts()},
           {"gpus", gpu_facts()},
           {"launched_by_mpi", mpi.active()},
+          {"slurm", mpi.rank() == 0 ? slurm_facts() : Json(nullptr)},
           {"free_disk_bytes", ignored ? 0 : space.available}};
 }
 
@@ -125,6 +136,11 @@ void print_report(const Json& report) {
   if (report["gpus"].empty()) fmt::print("{:<14} none usable\n", "GPU");
   fmt::print("{:<14} {}\n", "launcher",
              report["launched_by_mpi"].get<bool>() ? "MPI" : "none (a single process)");
+  if (const Json& slurm = report["slurm"]; !slurm.is_null()) {
+    fmt::print("{:<14} {}, {} between TERM and KILL\n", "Slurm",
+               slurm["version"].get<std::string>(), slurm["kill_wait"].get<std::string>());
+    for (const Json& line : slurm["advice"]) fmt::print("  {}\n", line.get<std::string>());
+  }
   fmt::print("{:<14} {:.1f} GiB free in the current directory\n", "disk",
              report["free_disk_bytes"].get<double>() / (1u << 30));
   for (const Json& rank : report["ranks"]) fmt::print("{}\n", rank.get<std::string>());

@@ -2,6 +2,7 @@
 #include "app/run_setup.h"
 
 #include "app/any_tokenizer.h"
+#include "app/slurm.h"
 #include "core/error.h"
 #include "data/mixture.h"
 #include "data/prepared.h"
@@ -11,9 +12,7 @@
 #include <unistd.h>
 
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -22,45 +21,6 @@ namespace lockstep {
 namespace {
 
 namespace fs = std::filesystem;
-
-// "d-hh:mm:ss", "hh:mm:ss" or "mm:ss" as squeue prints it; -1 if it is something else.
-double slurm_duration_seconds(const std::string& text) {
-  double days = 0.0;
-  std::string rest = text;
-  if (const std::size_t dash = rest.find('-'); dash != std::string::npos) {
-    days = std::atof(rest.substr(0, dash).c_str());
-    rest = rest.substr(dash + 1);
-  }
-  double seconds = 0.0;
-  std::stringstream fields(rest);
-  std::string field;
-  while (std::getline(fields, field, ':')) {
-    if (field.empty() || field.find_first_not_of("0123456789") != std::string::npos) return -1.0;
-    seconds = seconds * 60.0 + std::atof(field.c_str());
-  }
-  return rest.empty() ? -1.0 : days * 86400.0 + seconds;
-}
-
-// Time left of the Slurm job, or -1.
-double slurm_seconds_left() {
-  if (const char* end = std::getenv("SLURM_JOB_END_TIME")) {
-    return std::difftime(static_cast<std::time_t>(std::atoll(end)), std::time(nullptr));
-  }
-  const char* job = std::getenv("SLURM_JOB_ID");
-  if (job == nullptr || std::string(job).find_first_not_of("0123456789") != std::string::npos) {
-    return -1.0;
-  }
-  const std::string command =
-      fmt::format("squeue --noheader --jobs={} --format=%L 2>/dev/null", job);
-  std::FILE* pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) return -1.0;
-  char line[64] = "";
-  const bool got = std::fgets(line, sizeof(line), pipe) != nullptr;
-  pclose(pipe);
-  std::string text = got ? line : "";
-  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
-  return slurm_duration_seconds(text);
-}
 
 void set_up_batch(Options& options, int world, RunData& run) {
   TrainOptions& train = options.train;

@@ -1,5 +1,5 @@
-// failure.json and the two facts every record carries: the time and the job. Whoever fails first
-// writes the record; everything after it is a consequence and stays out of it.
+// failure.json and the facts every record carries: the time, the job and its restart. Whoever fails
+// first writes the record; everything after it is a consequence and stays out of it.
 #include "core/error.h"
 #include "trainer/run_directory.h"
 #include "trainer/run_files.h"
@@ -31,6 +31,7 @@ std::string failure_text(const FailureRecord& record) {
   json["newest_checkpoint"] = record.newest_checkpoint;
   json["next_command"] = record.next_command;
   json["job"] = job_id();
+  json["restart"] = job_restart();
   json["time"] = utc_now();
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
@@ -53,6 +54,8 @@ std::string job_id() {
   if (!array.empty() && !task.empty()) return array + "_" + task;
   return environment("SLURM_JOB_ID");
 }
+
+int job_restart() { return std::atoi(environment("SLURM_RESTART_COUNT").c_str()); }
 
 bool record_failure(const std::string& run_directory, const FailureRecord& record) noexcept {
   try {
@@ -79,6 +82,8 @@ std::optional<FailureRecord> read_failure(const std::string& run_directory) {
     record.message = json.at("message").get<std::string>();
     record.newest_checkpoint = json.at("newest_checkpoint").get<std::string>();
     record.next_command = json.at("next_command").get<std::string>();
+    record.job = json.value("job", "");
+    record.restart = json.value("restart", 0);
   } catch (const nlohmann::json::exception&) {
     FailureRecord unreadable;
     unreadable.message = path + " cannot be read";

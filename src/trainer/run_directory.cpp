@@ -63,6 +63,7 @@ std::string event_text(const std::string& kind, std::int64_t step, const std::st
   json["time"] = utc_now();
   json["step"] = step;
   json["job"] = job_id();
+  json["restart"] = job_restart();
   json["host"] = host;
   if (!details_json.empty()) {
     const Json details = Json::parse(details_json, nullptr, /*allow_exceptions=*/false);

@@ -54,6 +54,9 @@ struct FailureRecord {
   std::string message;
   std::string newest_checkpoint;
   std::string next_command;
+  // Only read; the writer's own are taken when it is written.
+  std::string job;
+  int restart = 0;
 };
 // Creates RUN/failure.json if it is not there yet: false if it is, the first failure wins. Safe
 // from any thread and any rank; never throws.
@@ -83,8 +86,8 @@ class RunDirectory {
   bool has_validation(std::int64_t step) const;
   void append(const MetricsRow& row);
   void append(const ValidationRow& row);
-  // Appends {"event": kind, time, step, job, host, ...details}; details_json is a JSON object or
-  // "".
+  // Appends {"event": kind, time, step, job, restart, host, ...details}; details_json is a JSON
+  // object or "".
   void event(const std::string& kind, std::int64_t step, const std::string& details_json);
   // Rows and events so far are on disk when this returns; throws UserError(kIo).
   void sync();
@@ -102,6 +105,8 @@ class RunDirectory {
 std::string utc_now();
 // SLURM_JOB_ID (with array task), else "".
 std::string job_id();
+// SLURM_RESTART_COUNT: how often the batch system has started this job again; 0 outside one.
+int job_restart();
 
 // What `lockstep inspect RUN` reports, from the files alone.
 struct RunState {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# scripts/launch/slurm.sbatch with stand-ins for mpirun and scontrol: exit codes, the forwarded
-# signal, and the limit on requeues. Run from the repository's root.
+# scripts/launch/slurm.sbatch with stand-ins for srun, scontrol and the program: what is started,
+# the forwarded signals, and who decides about a requeue. tests/cluster/ does it on a real Slurm.
+# Run from the repository's root.
 set -euo pipefail
 
 script=$PWD/scripts/launch/slurm.sbatch
@@ -10,23 +11,31 @@ cd "$work"
 fail() { echo "FAILED: $*" && exit 1; }
 
 mkdir bin
-# mpirun: waits for USR1 when $WAIT is set, then exits with $CODE.
-cat > bin/mpirun << 'END'
+# srun: waits for USR1 when $WAIT is set, then exits with $CODE.
+cat > bin/srun << 'END'
 #!/usr/bin/env bash
-echo "$*" > arguments
+echo "$SRUN_CPUS_PER_TASK $*" > arguments
 trap 'echo USR1 >> signals; exit "$CODE"' USR1
 touch started
 while [ -n "${WAIT:-}" ]; do sleep 0.05; done
 [ "$CODE" != kill ] || kill -KILL $$
 exit "$CODE"
 END
+# The program answers `requeue` with $AGAIN.
+cat > bin/lockstep << 'END'
+#!/usr/bin/env bash
+echo "$*" > asked
+exit "${AGAIN:-0}"
+END
 printf '#!/bin/sh\necho "$@" >> requeued\n' > bin/scontrol
+cp bin/srun bin/mpirun
 chmod +x bin/*
-export PATH=$work/bin:$PATH SLURM_JOB_ID=42
+export PATH=$work/bin:$PATH SLURM_JOB_ID=42 SLURM_CPUS_PER_TASK=6
 
 # job CODE: runs the script; the result is in $code.
 job() {
   code=0
+  : > asked
   CODE=$1 bash "$script" a.toml --run.dir=run "${@:2}" > out 2>&1 || code=$?
 }
 expect() {
@@ -36,35 +45,42 @@ expect() {
   [ "$times" -eq "$2" ] || fail "requeued $times times, not $2: $(cat out)"
 }
 
-mkdir -p run/checkpoints
 : > requeued
 job 0 --optimizer.lr=1e-3 && expect 0 0
-grep -q -- '--mca oob_tcp_keepalive_time 2 .* train a.toml --run.dir=run --optimizer.lr=1e-3' \
-  arguments || fail "arguments: $(cat arguments)"
-for final in 64 65 70 77 78; do job "$final" && expect "$final" 0; done
+[ ! -s asked ] || fail "a finished run was asked about"
+wanted='6 --mpi=pmix --kill-on-bad-exit=1 lockstep train a.toml --run.dir=run --optimizer.lr=1e-3'
+[ "$(cat arguments)" = "$wanted" ] || fail "arguments: $(cat arguments)"
+LOCKSTEP_LAUNCHER='mpirun -n 2' job 0
+[ "$(cat arguments)" = "6 -n 2 lockstep train a.toml --run.dir=run" ] || fail "$(cat arguments)"
+
+# The program decides, knowing the code and the run; without a program nothing is tried again.
 job 75 && expect 0 1
 grep -q '^requeue 42$' requeued || fail "$(cat requeued)"
+[ "$(cat asked)" = "requeue a.toml --run.dir=run --exit-code=75 --restarts=3" ] ||
+  fail "asked: $(cat asked)"
+job kill && expect 0 2
+grep -q -- '--exit-code=137' asked || fail "asked: $(cat asked)"
+for final in 1 64 78; do AGAIN=$final job 76 && expect 76 2; done
+LOCKSTEP=/nowhere/lockstep job 127 && expect 127 2
 
-# Without a new checkpoint a crash is tried three times; a new checkpoint starts the count again.
-rm run/requeues && : > requeued
-for attempt in 1 2 3; do job 76 && expect 0 "$attempt"; done
-job 76 && expect 76 3
-echo step_00000100 > run/checkpoints/latest
-job 205 && expect 0 4
-job kill && expect 0 5
+# The batch system's signals: USR1 reaches the ranks, TERM is theirs already; their own exit code
+# comes back.
+for signals in USR1 "TERM USR1"; do
+  rm -f started signals
+  WAIT=yes CODE=75 bash "$script" a.toml --run.dir=run > out 2>&1 &
+  pid=$!
+  for _ in $(seq 200); do [ -e started ] && break || sleep 0.05; done
+  for signal in $signals; do kill "-$signal" "$pid" && sleep 0.2; done
+  code=0
+  wait "$pid" || code=$?
+  [ "$code" -eq 0 ] || fail "exit $code after $signals: $(cat out)"
+  [ "$(cat signals)" = USR1 ] || fail "signals: $(cat signals)"
+  grep -q -- '--exit-code=75' asked || fail "asked: $(cat asked)"
+done
 
-# The batch system's signal reaches the ranks, and their own exit code comes back.
-: > requeued
-rm -f started signals
-WAIT=yes CODE=75 bash "$script" a.toml --run.dir=run > out 2>&1 &
-pid=$!
-for _ in $(seq 200); do [ -e started ] && break || sleep 0.05; done
-kill -USR1 "$pid"
-code=0
-wait "$pid" || code=$?
-expect 0 1
-[ "$(cat signals)" = USR1 ] || fail "signals: $(cat signals)"
+# Tasks of an array.
 export SLURM_ARRAY_JOB_ID=41 SLURM_ARRAY_TASK_ID=3
-job 75
+job 75 --run.dir=runs/sweep_%a --run.seed=%a
 grep -q '^requeue 41_3$' requeued || fail "$(cat requeued)"
+grep -q -- '--run.dir=runs/sweep_3 --run.seed=3 --exit-code=75' asked || fail "asked: $(cat asked)"
 echo "launcher: all as expected"
