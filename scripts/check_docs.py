@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # Checks what the documentation quotes against what is there: files, links, headings, commands,
-# flags and configuration keys. Reads README.md and docs/*.md.
+# flags and configuration keys. Reads README.md, CONTRIBUTING.md and docs/*.md.
 """Usage: check_docs.py [ROOT]   exit 0: clean, 1: violations (one line each, file:line)"""
 
 import pathlib
@@ -140,7 +140,8 @@ def page_errors(root, known, page):
 
 def main():
     root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parents[1])
-    pages = [p for p in [root / "README.md", *sorted((root / "docs").glob("*.md"))] if p.is_file()]
+    pages = [p for p in [root / "README.md", root / "CONTRIBUTING.md",
+                         *sorted((root / "docs").glob("*.md"))] if p.is_file()]
     if not pages:
         print(f"{root}: no README.md and no docs/*.md")
         return 1
