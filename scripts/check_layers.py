@@ -14,7 +14,7 @@ MAY_INCLUDE = {
     "device": ["core"],
     "kernels": ["core", "device"],
     "ops": ["core", "device", "kernels/table.h", "kernels/step_rules.h"],
-    "comm": ["core", "device"],
+    "comm": ["core", "device", "files/descriptor.h"],
     "files": ["core"],
     "data": ["core", "files"],
     "io": ["core", "files"],

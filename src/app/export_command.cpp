@@ -9,6 +9,7 @@
 #include "app/signals.h"
 #include "app/version.h"
 #include "eval/judge.h"
+#include "files/free_space.h"
 #include "formats/foreign_model.h"
 #include "formats/write_export.h"
 #include "kernels/backend.h"

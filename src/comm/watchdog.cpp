@@ -7,6 +7,7 @@
 
 #include "comm/pulse_link.h"
 #include "core/process.h"
+#include "files/descriptor.h"
 
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -36,21 +37,6 @@ constexpr int kGraceMs = 150;
 // fault, so they do not count as its silence.
 constexpr Seconds kLongestTick{1.0};
 constexpr Seconds kPrintLimit{1.0};
-
-// A file descriptor with an owner.
-class Descriptor {
- public:
-  explicit Descriptor(int value = -1) : value_(value) {}
-  ~Descriptor() {
-    if (value_ >= 0) close(value_);
-  }
-  Descriptor(Descriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
-  Descriptor& operator=(Descriptor&&) = delete;
-  int get() const { return value_; }
-
- private:
-  int value_;
-};
 
 struct Peer {
   PeerName name;

@@ -4,7 +4,7 @@
 
 #include "core/error.h"
 #include "core/shell_quote.h"
-#include "data/file.h"
+#include "files/input_stream.h"
 
 #include <zlib.h>
 #include <zstd.h>
@@ -22,16 +22,17 @@ constexpr std::string_view kZstdMagic("\x28\xb5\x2f\xfd", 4);
 
 class PlainSource : public ByteSource {
  public:
-  PlainSource(OpenFile file, std::string name) : file_(std::move(file)), name_(std::move(name)) {}
+  PlainSource(InputStream file, std::string name)
+      : file_(std::move(file)), name_(std::move(name)) {}
   std::size_t read(char* data, std::size_t size) override {
-    const std::size_t got = read_some(file_.fd, data, size, name_);
+    const std::size_t got = file_.read({data, size}, name_);
     position_ += static_cast<std::int64_t>(got);
     return got;
   }
   std::int64_t position() const override { return position_; }
 
  private:
-  OpenFile file_;
+  InputStream file_;
   std::string name_;
   std::int64_t position_ = 0;
 };
@@ -39,7 +40,7 @@ class PlainSource : public ByteSource {
 // What both decompressors share: compressed bytes not yet decoded.
 class CompressedSource : public ByteSource {
  public:
-  CompressedSource(OpenFile file, std::string name, const char* kind)
+  CompressedSource(InputStream file, std::string name, const char* kind)
       : file_(std::move(file)), name_(std::move(name)), kind_(kind), input_(kInputBytes) {}
   std::int64_t position() const override { return read_ - static_cast<std::int64_t>(left()); }
   // A full output may leave decoded bytes inside the decoder, so it is asked again before a refill.
@@ -77,7 +78,7 @@ class CompressedSource : public ByteSource {
   bool refill() {
     if (left() > 0) return true;
     begin_ = 0;
-    end_ = read_some(file_.fd, input_.data(), input_.size(), name_);
+    end_ = file_.read(input_, name_);
     read_ += static_cast<std::int64_t>(end_);
     return end_ > 0;
   }
@@ -93,7 +94,7 @@ class CompressedSource : public ByteSource {
          kind_, position());
   }
 
-  OpenFile file_;
+  InputStream file_;
   std::string name_;
   const char* kind_;
   std::vector<char> input_;
@@ -106,7 +107,7 @@ class CompressedSource : public ByteSource {
 
 class GzipSource : public CompressedSource {
  public:
-  GzipSource(OpenFile file, std::string name)
+  GzipSource(InputStream file, std::string name)
       : CompressedSource(std::move(file), std::move(name), "gzip") {
     CHECK(::inflateInit2(&stream_, MAX_WBITS + 16) == Z_OK);  // + 16: gzip headers only
   }
@@ -138,7 +139,7 @@ class GzipSource : public CompressedSource {
 
 class ZstdSource : public CompressedSource {
  public:
-  ZstdSource(OpenFile file, std::string name)
+  ZstdSource(InputStream file, std::string name)
       : CompressedSource(std::move(file), std::move(name), "zstd"),
         stream_(::ZSTD_createDStream()) {
     CHECK(stream_ != nullptr);
@@ -178,7 +179,7 @@ Compression compression_of(std::string_view head) {
 
 std::unique_ptr<ByteSource> open_bytes(const std::string& path, const std::string& name,
                                        Compression compression) {
-  OpenFile file = open_for_read(path, "a text file");
+  InputStream file(path, "a text file");
   switch (compression) {
     case Compression::kNone: break;
     case Compression::kGzip: return std::make_unique<GzipSource>(std::move(file), name);

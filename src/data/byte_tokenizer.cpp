@@ -5,9 +5,9 @@
 #include "core/error.h"
 #include "data/bpe_file.h"
 #include "data/byte_alphabet.h"
-#include "data/file.h"
 #include "data/json_checks.h"
 #include "data/tokenizer_files.h"
+#include "files/input_file.h"
 
 #include <nlohmann/json.hpp>
 
@@ -66,12 +66,7 @@ class ByteTokenizer : public Tokenizer {
 };
 
 json read_meta(const std::string& path) {
-  const OpenFile file = open_for_read(path, "a tokenizer's meta.json");
-  if (file.bytes < 0 || file.bytes > kMetaLimit) {
-    fail(ExitCode::kData, "{}: {} bytes; no tokenizer's meta.json", path, file.bytes);
-  }
-  std::string text(static_cast<std::size_t>(file.bytes), '\0');
-  read_at(file.fd, text.data(), text.size(), 0, path);
+  const std::string text = InputFile(path, "a tokenizer's meta.json").text(kMetaLimit);
   json meta = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!meta.is_object() || !meta.contains("type") || !meta["type"].is_string() ||
       !meta.contains("vocab") || !meta["vocab"].is_number_integer()) {

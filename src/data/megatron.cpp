@@ -4,7 +4,7 @@
 #include "data/megatron.h"
 
 #include "core/error.h"
-#include "data/file.h"
+#include "files/input_file.h"
 
 #include <algorithm>
 #include <array>
@@ -53,14 +53,13 @@ Header parse_header(const std::array<char, kHeaderBytes>& bytes) {
 
 class Index {
  public:
-  explicit Index(const std::string& path)
-      : path_(path), file_(open_for_read(path, "a Megatron index")) {
+  explicit Index(const std::string& path) : path_(path), file_(path, "a Megatron index") {
     std::array<char, kHeaderBytes> bytes{};
-    if (file_.bytes < kHeaderBytes) {
+    if (file_.size() < kHeaderBytes) {
       fail(ExitCode::kData, "{}: truncated: {} bytes, less than the header's {}; copy it again",
-           path_, file_.bytes, kHeaderBytes);
+           path_, file_.size(), kHeaderBytes);
     }
-    read_at(file_.fd, bytes.data(), bytes.size(), 0, path_);
+    file_.read(std::as_writable_bytes(std::span(bytes)), 0);
     header_ = parse_header(bytes);
   }
   ShardLayout layout(std::int64_t data_bytes) const {
@@ -91,20 +90,20 @@ class Index {
     return type;
   }
   void check_size() const {
-    const std::int64_t most = file_.bytes / 8;  // so that the sum below cannot overflow
+    const std::int64_t most = file_.size() / 8;  // so that the sum below cannot overflow
     const bool possible = header_.sequences >= 0 && header_.sequences <= most &&
                           header_.bounds >= 0 && header_.bounds <= most;
     const std::int64_t expected =
         possible ? kHeaderBytes + 12 * header_.sequences + 8 * header_.bounds : -1;
-    if (expected == file_.bytes) return;
-    if (possible && expected + header_.sequences == file_.bytes) {
+    if (expected == file_.size()) return;
+    if (possible && expected + header_.sequences == file_.size()) {
       fail(ExitCode::kData, "{}: a multimodal index; only text can be read", path_);
     }
     fail(ExitCode::kData,
          "{}: {}: the header announces {} sequences and {} document bounds, which do not fill its "
          "{} bytes; copy it again",
-         path_, !possible || expected > file_.bytes ? "truncated" : "trailing bytes",
-         header_.sequences, header_.bounds, file_.bytes);
+         path_, !possible || expected > file_.size() ? "truncated" : "trailing bytes",
+         header_.sequences, header_.bounds, file_.size());
   }
   ShardLayout make_layout(const Type& type, std::int64_t data_bytes) const {
     ShardLayout layout;
@@ -117,8 +116,8 @@ class Index {
   }
   template <typename T>
   void read_entries(std::vector<T>& entries, std::int64_t begin, std::int64_t at) const {
-    read_at(file_.fd, entries.data(), entries.size() * sizeof(T),
-            begin + at * static_cast<std::int64_t>(sizeof(T)), path_);
+    file_.read(std::as_writable_bytes(std::span(entries)),
+               begin + at * static_cast<std::int64_t>(sizeof(T)));
   }
   void check_sequences(std::int64_t data_bytes, std::int64_t bytes_per_token) const {
     std::int64_t expected = 0;
@@ -170,7 +169,7 @@ class Index {
   }
 
   std::string path_;
-  OpenFile file_;
+  InputFile file_;
   Header header_;
 };
 
@@ -180,10 +179,10 @@ bool is_megatron_index(const std::string& path) {
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(path, ignored)) return false;
   try {
-    const OpenFile file = open_for_read(path, "a Megatron index");
+    const InputFile file(path, "a Megatron index");
     std::array<char, kMagic.size()> head{};
-    if (file.bytes < static_cast<std::int64_t>(head.size())) return false;
-    read_at(file.fd, head.data(), head.size(), 0, path);
+    if (file.size() < static_cast<std::int64_t>(head.size())) return false;
+    file.read(std::as_writable_bytes(std::span(head)), 0);
     return std::string_view(head.data(), head.size()) == kMagic;
   } catch (const UserError&) {
     return false;

@@ -8,6 +8,7 @@
 #include "data/prepare_tokenizer.h"
 #include "data/prepared.h"
 #include "data/staging.h"
+#include "files/durable.h"
 
 #include <algorithm>
 #include <chrono>
@@ -168,9 +169,7 @@ class Pass {
 
 void save_tokenizer(const Staging& staging, const Tokenizer& tokenizer) {
   const std::string directory = staging.path(kTokenizerDirectory);
-  std::error_code error;
-  std::filesystem::create_directory(directory, error);
-  if (error) fail_write(directory, error.value());
+  make_directories(directory);
   tokenizer.save(directory);
   sync_directory(directory);
 }

@@ -22,7 +22,7 @@ struct ShardInfo {
   bool has_mask = false;  // NAME.mask beside NAME.bin
 };
 
-// A read-only mapped shard. 64-bit offsets everywhere.
+// A shard open for reading, from any thread. 64-bit offsets everywhere.
 class Shard {
  public:
   // Throws UserError(kData) naming the path: missing, wrong magic, truncated, trailing bytes, an
@@ -43,8 +43,8 @@ class Shard {
   std::string fingerprint() const;
 
  private:
-  struct Mapping;
-  std::unique_ptr<Mapping> mapping_;
+  struct Files;
+  std::unique_ptr<Files> files_;
 };
 
 // Appends tokens and publishes the file complete: written beside its final name, synced, renamed.

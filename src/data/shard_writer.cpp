@@ -1,11 +1,9 @@
 // Writes one shard beside its final name. The header is filled in last, so a file that was cut
 // short can never pass for a complete one.
 #include "core/error.h"
-#include "data/file.h"
 #include "data/shard.h"
 #include "data/shard_format.h"
-
-#include <unistd.h>
+#include "files/staged.h"
 
 #include <algorithm>
 #include <vector>
@@ -15,36 +13,8 @@ namespace {
 
 constexpr std::int64_t kMaskChunk = std::int64_t{1} << 20;
 
-// A file under a temporary name; removed unless published.
-class PendingFile {
- public:
-  explicit PendingFile(std::string path)
-      : path_(std::move(path)), temporary_(path_ + ".tmp"), fd_(create_file(temporary_)) {}
-  ~PendingFile() {
-    if (!published_) ::unlink(temporary_.c_str());
-  }
-  PendingFile(const PendingFile&) = delete;
-  PendingFile& operator=(const PendingFile&) = delete;
-
-  void write(const void* data, std::size_t size) { write_all(fd_, data, size, path_); }
-  void rewind() {
-    if (::lseek(fd_.get(), 0, SEEK_SET) != 0) fail_write(path_, errno);
-  }
-  void sync() { sync_file(fd_, path_); }
-  void publish() {
-    rename_path(temporary_, path_);
-    published_ = true;
-  }
-
- private:
-  std::string path_;
-  std::string temporary_;
-  Fd fd_;
-  bool published_ = false;
-};
-
 template <typename T>
-void narrow(std::vector<char>& bytes, std::span<const std::int32_t> tokens) {
+void narrow(std::vector<std::byte>& bytes, std::span<const std::int32_t> tokens) {
   bytes.resize(tokens.size() * sizeof(T));
   auto* out = reinterpret_cast<T*>(bytes.data());
   for (std::size_t i = 0; i < tokens.size(); ++i) out[i] = static_cast<T>(tokens[i]);
@@ -58,15 +28,15 @@ struct ShardWriter::State {
   std::string path;
   int bytes_per_token;
   std::int64_t tokens = 0;
-  PendingFile file;
-  std::unique_ptr<PendingFile> mask;
-  std::vector<char> buffer;
+  StagedFile file;
+  std::unique_ptr<StagedFile> mask;
+  std::vector<std::byte> buffer;
 };
 
 ShardWriter::ShardWriter(std::string path, int bytes_per_token, bool with_mask)
     : state_(std::make_unique<State>(path, bytes_per_token)) {
   const ShardHeader unfinished{};
-  state_->file.write(unfinished.data(), sizeof unfinished);
+  state_->file.append(std::as_bytes(std::span(unfinished)));
   if (with_mask) begin_mask();
 }
 ShardWriter::~ShardWriter() = default;
@@ -83,17 +53,18 @@ void ShardWriter::append(std::span<const std::int32_t> tokens, std::span<const s
   } else {
     narrow<std::uint32_t>(state_->buffer, tokens);
   }
-  state_->file.write(state_->buffer.data(), state_->buffer.size());
-  if (state_->mask) state_->mask->write(mask.data(), mask.size());
+  state_->file.append(state_->buffer);
+  if (state_->mask) state_->mask->append(std::as_bytes(mask));
   state_->tokens += static_cast<std::int64_t>(tokens.size());
 }
 
 void ShardWriter::begin_mask() {
   CHECK(!state_->mask);
-  state_->mask = std::make_unique<PendingFile>(mask_path(state_->path));
+  state_->mask = std::make_unique<StagedFile>(mask_path(state_->path));
   const std::vector<std::uint8_t> ones(kMaskChunk, 1);
   for (std::int64_t left = state_->tokens; left > 0; left -= kMaskChunk) {
-    state_->mask->write(ones.data(), static_cast<std::size_t>(std::min(left, kMaskChunk)));
+    const auto count = static_cast<std::size_t>(std::min(left, kMaskChunk));
+    state_->mask->append(std::as_bytes(std::span(ones).first(count)));
   }
 }
 
@@ -103,13 +74,8 @@ std::int64_t ShardWriter::tokens() const { return state_->tokens; }
 
 void ShardWriter::close() {
   const ShardHeader header = make_shard_header(state_->bytes_per_token, state_->tokens);
-  state_->file.rewind();
-  state_->file.write(header.data(), sizeof header);
-  state_->file.sync();
-  if (state_->mask) {  // first, so that the shard is never seen without its mask
-    state_->mask->sync();
-    state_->mask->publish();
-  }
+  state_->file.write_at(0, std::as_bytes(std::span(header)));
+  if (state_->mask) state_->mask->publish();  // first: a shard is never seen without its mask
   state_->file.publish();
 }
 

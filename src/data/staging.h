@@ -3,7 +3,7 @@
 // same --out, which its lock admits alone, clears it.
 #pragma once
 
-#include "data/file.h"
+#include "files/staged.h"
 
 #include <string>
 #include <vector>
@@ -13,30 +13,34 @@ namespace lockstep {
 class Staging {
  public:
   // Creates `out` where needed. Throws UserError(kUsage) if outputs exist and overwrite is false,
-  // or if another prepare works there; UserError(kIo) if it cannot be written.
-  Staging(std::string out, bool overwrite);
-  ~Staging();  // removes what was not published
+  // or if another prepare works there; UserError(kIo) if it cannot be written. What was not
+  // published goes with the object.
+  Staging(const std::string& out, bool overwrite);
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 
-  std::string path(const std::string& name) const;
+  std::string path(const std::string& name) const { return directory_.path(name); }
   // Moves these names into `out`, in order, and removes older outputs that are not among them.
   // While it runs a marker stands, so that a reader refuses a half-published directory.
   void publish(const std::vector<std::string>& names);
 
  private:
-  void lock();
-  void clear_leftovers();
   void refuse_existing() const;
   void remove_outputs() const;
   void move_all(const std::vector<std::string>& names) const;
   std::string final_path(const std::string& name) const;
 
-  std::string out_;
-  std::string directory_;
-  bool created_out_ = false;
+  // Removes the output directory again if this run made it and nothing came into it.
+  struct Output {
+    explicit Output(const std::string& path);
+    ~Output();
+    std::string path;
+    bool created = false;
+  };
+
+  Output out_;
+  StagingDirectory directory_;
   bool overwrite_ = false;
-  Fd lock_;
 };
 
 }  // namespace lockstep

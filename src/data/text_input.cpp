@@ -5,8 +5,8 @@
 #include "core/shell_quote.h"
 #include "data/encoding.h"
 #include "data/hash.h"
-
-#include <unistd.h>
+#include "files/input_file.h"
+#include "files/staged.h"
 
 #include <algorithm>
 #include <array>
@@ -55,22 +55,21 @@ TextInput find_input(const std::string& name) {
   if (name == "-") {
     input.name = "standard input";
     input.format = TextFormat::kUndecided;
-    input.pipe = Fd(::dup(STDIN_FILENO));
-    if (input.pipe.get() >= 0) return input;
-    fail(ExitCode::kData, "standard input: cannot read: {}", errno_text(errno));
+    input.pipe = InputStream::standard_input();
+    return input;
   }
   const bool told = read_name(input);
-  OpenFile file = open_for_read(name, "a text file");
-  if (file.bytes < 0) {
+  InputStream file(name, "a text file");
+  if (file.size() < 0) {
     if (!told) input.format = TextFormat::kUndecided;
-    input.pipe = std::move(file.fd);
+    input.pipe = std::move(file);
     return input;
   }
   input.path = name;
-  input.stored = file.bytes;
+  input.stored = file.size();
   const bool plain_text =
       input.format == TextFormat::kText && input.compression == Compression::kNone;
-  if (plain_text) input.bytes = file.bytes;
+  if (plain_text) input.bytes = file.size();
   return input;
 }
 
@@ -141,17 +140,18 @@ std::vector<TextInput> find_inputs(const std::vector<std::string>& names) {
 }
 
 void spool(TextInput& input, const std::string& path, const OnBytes& on_bytes) {
-  const Fd copy = create_file(path);
+  StagedFile copy(path);
   std::vector<char> chunk(kChunk);
   std::int64_t bytes = 0;
   while (true) {
-    const std::size_t got = read_some(input.pipe, chunk.data(), chunk.size(), input.name);
+    const std::size_t got = input.pipe.read(chunk, input.name);
     if (got == 0) break;
-    write_all(copy, chunk.data(), got, path);
+    copy.append(std::as_bytes(std::span(chunk).first(got)));
     bytes += static_cast<std::int64_t>(got);
     on_bytes(bytes);
   }
-  input.pipe = Fd();
+  copy.publish();
+  input.pipe = InputStream();
   input.path = path;
   input.stored = bytes;
   if (input.format == TextFormat::kUndecided) decide_format(input);
@@ -239,8 +239,8 @@ std::int64_t tail_begin(const TextInput& text, double fraction, const OnBytes& o
   const Tail tail = tail_of(text.bytes, fraction);
   std::string around(static_cast<std::size_t>(tail.cut - tail.around) + 1, '\0');
   if (text.compression == Compression::kNone) {
-    const OpenFile file = open_for_read(text.path, "a text file");
-    read_at(file.fd, around.data(), around.size(), tail.around, text.name);
+    InputFile(text.path, "a text file")
+        .read(std::as_writable_bytes(std::span(around)), tail.around);
     return align(tail, around);
   }
   const auto source = open_bytes(text.path, text.name, text.compression);

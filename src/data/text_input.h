@@ -4,7 +4,7 @@
 #pragma once
 
 #include "data/byte_source.h"
-#include "data/file.h"
+#include "files/input_stream.h"
 
 #include <cstdint>
 #include <functional>
@@ -30,7 +30,7 @@ struct TextInput {
                              // measure(), always for lines
   TextFormat format = TextFormat::kText;
   Compression compression = Compression::kNone;
-  Fd pipe;
+  InputStream pipe;
 };
 
 // Called while bytes are copied or decompressed, with how many of the file so far; may throw.

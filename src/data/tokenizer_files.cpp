@@ -3,7 +3,9 @@
 #include "data/tokenizer_files.h"
 
 #include "core/error.h"
-#include "data/file.h"
+#include "files/durable.h"
+#include "files/input_file.h"
+#include "files/staged.h"
 
 #include <algorithm>
 #include <array>
@@ -25,14 +27,7 @@ constexpr std::array<std::string_view, 2> kTemplateFolders = {"additional_chat_t
 constexpr std::string_view kTemplateSuffix = ".jinja";
 
 std::string read_text(const fs::path& path, std::int64_t limit) {
-  const OpenFile file = open_for_read(path.string(), "a tokenizer");
-  if (file.bytes < 0 || file.bytes > limit) {
-    fail(ExitCode::kData, "{}: {} bytes; no file of a tokenizer is that long or no file",
-         path.string(), file.bytes);
-  }
-  std::string text(static_cast<std::size_t>(file.bytes), '\0');
-  read_at(file.fd, text.data(), text.size(), 0, path.string());
-  return text;
+  return InputFile(path.string(), "a tokenizer").text(limit);
 }
 
 std::vector<std::string> template_files(const fs::path& directory) {
@@ -81,13 +76,8 @@ std::vector<NamedText> read_tokenizer_files(const std::string& tokenizer_json) {
 void write_tokenizer_files(const std::string& directory, const std::vector<NamedText>& files) {
   for (const NamedText& file : files) {
     const fs::path path = fs::path(directory) / file.name;
-    std::error_code error;
-    fs::create_directories(path.parent_path(), error);
-    if (error) fail_write(path.parent_path().string(), error.value());
-    const Fd fd = create_file(path.string());
-    write_all(fd, file.text.data(), file.text.size(), path.string());
-    sync_file(fd, path.string());
-    if (file.name.find('/') != std::string::npos) sync_directory(path.parent_path().string());
+    make_directories(path.parent_path().string());
+    atomic_write_file(path.string(), file.text);
   }
 }
 

@@ -1,38 +1,63 @@
 // The system calls of FileSystem, each behind the same question to the fault hook.
-#include "files/files.h"
+#include "files/file_system.h"
+
+#include "core/error.h"
+#include "files/free_space.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
-#include <utility>
 
 namespace lockstep {
 namespace {
 
-constexpr mode_t kFileMode = 0640;
-constexpr mode_t kDirectoryMode = 0750;
+// What the umask leaves of these, as every other program does it.
+constexpr mode_t kFileMode = 0666;
+constexpr mode_t kDirectoryMode = 0777;
 
 int errno_unless(bool done) { return done ? 0 : errno; }
 
-}  // namespace
-
-Descriptor::~Descriptor() {
-  if (value_ >= 0) ::close(value_);
-}
-
-Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
-  if (this != &other) {
-    if (value_ >= 0) ::close(value_);
-    value_ = other.release();
+int flags_of(OpenMode mode) {
+  switch (mode) {
+    case OpenMode::kRead: return O_RDONLY | O_NONBLOCK;
+    case OpenMode::kReadStream: return O_RDONLY;
+    case OpenMode::kReadNoLink: return O_RDONLY | O_NONBLOCK | O_NOFOLLOW;
+    case OpenMode::kNew: return O_RDWR | O_CREAT | O_EXCL;
+    case OpenMode::kAppend: return O_WRONLY | O_CREAT | O_APPEND;
+    case OpenMode::kUpdate: return O_RDWR | O_NONBLOCK;
+    case OpenMode::kLock: return O_RDWR | O_CREAT | O_NONBLOCK | O_NOFOLLOW;
+    case OpenMode::kDirectory: return O_RDONLY | O_DIRECTORY;
   }
-  return *this;
+  check_failed("mode", __FILE__, __LINE__, "no such way to open a file");
 }
 
-int Descriptor::release() { return std::exchange(value_, -1); }
+std::string advice(const std::string& path, int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+      return fmt::format("; {} are free there: free some space, or choose another directory",
+                         bytes_text(free_bytes(parent_directory(path))));
+    case EACCES:
+    case EPERM:
+    case EROFS: return "; give this user access to it, or choose another directory";
+    case EMFILE:
+    case ENFILE: return "; raise the limit of open files (ulimit -n)";
+    case ENOENT:
+    case ENOTDIR:
+    case ELOOP:
+    case EISDIR: return "; check the path";
+    case EFBIG: return "; raise the limit of file sizes (ulimit -f), or choose another disk";
+    case ENAMETOOLONG: return "; choose a shorter name";
+    default: return "; check the disk and its file system, then try again";
+  }
+}
+
+}  // namespace
 
 int FileSystem::before(FileCall call, const std::string& path) const {
   if (!fault_) return 0;
@@ -51,11 +76,11 @@ std::size_t FileSystem::allowed(FileCall call, const std::string& path, std::siz
   return size > 1 ? size / 2 : size;
 }
 
-int FileSystem::open(Descriptor& out, const std::string& path, int flags) const {
+int FileSystem::open(Descriptor& out, const std::string& path, OpenMode mode) const {
   if (const int error = before(FileCall::kOpen, path); error != 0) return error;
   int value = -1;
   do {
-    value = ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, kFileMode);
+    value = ::open(path.c_str(), flags_of(mode) | O_CLOEXEC, kFileMode);
   } while (value < 0 && errno == EINTR);
   if (value < 0) return errno;
   out = Descriptor(value);
@@ -80,6 +105,20 @@ int FileSystem::read_at(std::span<std::byte> out, std::size_t& got, const Descri
   return 0;
 }
 
+int FileSystem::read_some(std::span<std::byte> out, std::size_t& got, const Descriptor& file,
+                          const std::string& path) const {
+  got = 0;
+  for (;;) {
+    int error = 0;
+    const std::size_t size = allowed(FileCall::kRead, path, out.size(), error);
+    const ssize_t n = error != 0 ? -1 : ::read(file.get(), out.data(), size);
+    if (n < 0 && error == 0) error = errno;
+    if (error == EINTR) continue;
+    if (error == 0) got = static_cast<std::size_t>(n);
+    return error;
+  }
+}
+
 int FileSystem::write_at(const Descriptor& file, const std::string& path,
                          std::span<const std::byte> data, std::int64_t offset) const {
   while (!data.empty()) {
@@ -92,6 +131,22 @@ int FileSystem::write_at(const Descriptor& file, const std::string& path,
     if (n == 0) return EIO;
     data = data.subspan(static_cast<std::size_t>(n));
     offset += n;
+  }
+  return 0;
+}
+
+int FileSystem::append(std::size_t& put, const Descriptor& file, const std::string& path,
+                       std::span<const std::byte> data) const {
+  put = 0;
+  while (put < data.size()) {
+    int error = 0;
+    const std::size_t size = allowed(FileCall::kWrite, path, data.size() - put, error);
+    const ssize_t n = error != 0 ? -1 : ::write(file.get(), data.data() + put, size);
+    if (n < 0 && error == 0) error = errno;
+    if (error == EINTR) continue;
+    if (error != 0) return error;
+    if (n == 0) return EIO;
+    put += static_cast<std::size_t>(n);
   }
   return 0;
 }
@@ -128,6 +183,16 @@ int FileSystem::exchange(const std::string& a, const std::string& b) const {
   return errno_unless(::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0);
 }
 
+int FileSystem::link(const std::string& from, const std::string& to) const {
+  if (const int error = before(FileCall::kLink, to); error != 0) return error;
+  return errno_unless(::link(from.c_str(), to.c_str()) == 0);
+}
+
+int FileSystem::lock(const Descriptor& file, const std::string& path) const {
+  if (const int error = before(FileCall::kLock, path); error != 0) return error;
+  return errno_unless(::flock(file.get(), LOCK_EX | LOCK_NB) == 0);
+}
+
 int FileSystem::make_directory(const std::string& path) const {
   if (const int error = before(FileCall::kMakeDirectory, path); error != 0) return error;
   return errno_unless(::mkdir(path.c_str(), kDirectoryMode) == 0);
@@ -135,7 +200,7 @@ int FileSystem::make_directory(const std::string& path) const {
 
 int FileSystem::remove_file(const std::string& path) const {
   if (const int error = before(FileCall::kRemove, path); error != 0) return error;
-  return errno_unless(::unlink(path.c_str()) == 0);
+  return errno_unless(::remove(path.c_str()) == 0);
 }
 
 int FileSystem::remove_tree(const std::string& path) const {
@@ -147,11 +212,28 @@ int FileSystem::remove_tree(const std::string& path) const {
 
 int FileSystem::sync_directory(const std::string& path) const {
   Descriptor directory;
-  if (const int error = open(directory, path, O_RDONLY | O_DIRECTORY); error != 0) return error;
+  const int opened = open(directory, path, OpenMode::kDirectory);
+  if (opened == EACCES) return 0;
+  if (opened != 0) return opened;
   int error = sync(directory, path);
   if (error == EINVAL) error = 0;  // file systems that keep no directory in memory refuse the call
   const int closed = close(directory, path);
   return error != 0 ? error : closed;
+}
+
+void fail_io(const std::string& path, const std::string& action, int error) {
+  fail(ExitCode::kIo, "{}: cannot {}: {}{}", path, action, errno_text(error), advice(path, error));
+}
+
+std::string parent_directory(const std::string& path) {
+  const std::string parent = std::filesystem::path(path).parent_path();
+  return parent.empty() ? "." : parent;
+}
+
+bool is_bare_name(std::string_view name) {
+  constexpr std::string_view kForbidden("/\\\0", 3);
+  return !name.empty() && name.front() != '.' &&
+         name.find_first_of(kForbidden) == std::string_view::npos;
 }
 
 }  // namespace lockstep

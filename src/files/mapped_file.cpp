@@ -2,7 +2,8 @@
 #include "files/mapped_file.h"
 
 #include "core/error.h"
-#include "files/files.h"
+#include "files/file_system.h"
+#include "files/free_space.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>

@@ -2,10 +2,18 @@
 #include "files/sha256.h"
 
 #include "core/error.h"
+#include "files/input_file.h"
 
 #include <openssl/evp.h>
 
+#include <vector>
+
 namespace lockstep {
+namespace {
+
+constexpr std::size_t kReadBytes = std::size_t{1} << 20;
+
+}  // namespace
 
 struct Sha256::State {
   struct Free {
@@ -59,6 +67,28 @@ std::string sha256_text(std::string_view text) {
   Sha256 hash;
   hash.update(text);
   return to_hex(hash.finish());
+}
+
+std::string sha256_of(const Descriptor& file, const std::string& path, const FileSystem& files,
+                      const Progress& progress) {
+  Sha256 hash;
+  std::vector<std::byte> buffer(kReadBytes);
+  std::int64_t offset = 0;
+  for (;;) {
+    std::size_t got = 0;
+    const int error = files.read_at(buffer, got, file, path, offset);
+    if (error != 0) fail_io(path, "read", error);
+    hash.update(std::span(buffer).first(got));
+    report(progress);
+    offset += static_cast<std::int64_t>(got);
+    if (got < buffer.size()) return to_hex(hash.finish());
+  }
+}
+
+std::string sha256_file(const std::string& path, const FileSystem& files) {
+  std::int64_t size = 0;
+  const Descriptor file = open_regular(size, path, files);
+  return sha256_of(file, path, files);
 }
 
 }  // namespace lockstep

@@ -1,5 +1,8 @@
-// SHA-256 as a stream (OpenSSL does the arithmetic) and its text form.
+// SHA-256 as a stream (OpenSSL does the arithmetic), of whole files, and its text form.
 #pragma once
+
+#include "core/progress.h"
+#include "files/file_system.h"
 
 #include <array>
 #include <cstddef>
@@ -32,5 +35,11 @@ class Sha256 {
 std::string to_hex(const Sha256Digest& digest);                     // lower case
 std::optional<Sha256Digest> digest_from_hex(std::string_view hex);  // exactly 64 of [0-9a-f]
 std::string sha256_text(std::string_view text);                     // in hex
+
+// Of a regular file, in hex; the same errors as read_file(). `progress` is called for each piece
+// read.
+std::string sha256_file(const std::string& path, const FileSystem& files = {});
+std::string sha256_of(const Descriptor& file, const std::string& path, const FileSystem& files = {},
+                      const Progress& progress = {});
 
 }  // namespace lockstep

@@ -2,7 +2,7 @@
 // piece at a time, turned where GPT-2's Conv1D wants it, quantized or rounded, and passed on.
 #include "compress/quantize.h"
 #include "core/error.h"
-#include "files/files.h"
+#include "files/durable.h"
 #include "formats/compressed_tensors.h"
 #include "formats/export.h"
 #include "formats/foreign_names.h"

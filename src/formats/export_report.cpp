@@ -1,7 +1,7 @@
 // export.json. No time and no machine stands in it: the same export gives the same bytes.
 #include "formats/export_report.h"
 
-#include "files/files.h"
+#include "files/sha256.h"
 
 #include <nlohmann/json.hpp>
 

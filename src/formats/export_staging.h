@@ -1,9 +1,8 @@
-// Staging of an export: a hidden directory beside the final name, locked by the process that writes
-// there, from which complete files move to their names in one rename. What a killed export left is
-// removed by the next one to the same name.
+// Staging of an export: a hidden directory beside the final name, from which complete files and
+// directories move to their names in one rename; and which names an export may take.
 #pragma once
 
-#include "files/files.h"
+#include "files/staged.h"
 
 #include <string>
 
@@ -17,28 +16,19 @@ void check_export_target(const std::string& target, ExportKind kind, bool overwr
 
 class ExportStaging {
  public:
-  // Makes the parent directories where missing. Throws UserError(kIo).
+  // Makes the parent directories where missing, and puts back what a killed export had moved aside.
+  // Throws UserError: kIo, or kUsage while another export writes to the same name.
   explicit ExportStaging(const std::string& target, const FileSystem& files = {});
-  ~ExportStaging();  // removes what was not published
-  ExportStaging(const ExportStaging&) = delete;
-  ExportStaging& operator=(const ExportStaging&) = delete;
 
   // A path inside.
-  std::string path(const std::string& name) const { return directory_ + "/" + name; }
+  std::string path(const std::string& name) const { return directory_.path(name); }
   // Everything inside is on disk; then `name` gets its final name, beside the target. What stood
   // there is replaced, and stays complete until then. Durable on return. Throws UserError(kIo).
   void publish(const std::string& name, const std::string& final_path);
 
  private:
-  void make_directory();
-  void remove_stale() const;
-  bool lock(const std::string& directory, Descriptor& out) const;
-
   FileSystem files_;
-  std::string target_;
-  std::string prefix_;     // of the directory names
-  std::string directory_;  // "" until made
-  Descriptor lock_;
+  StagingDirectory directory_;
 };
 
 }  // namespace lockstep

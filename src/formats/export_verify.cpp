@@ -3,7 +3,8 @@
 
 #include "core/error.h"
 #include "core/json_nesting.h"
-#include "files/files.h"
+#include "files/input_file.h"
+#include "files/sha256.h"
 
 #include <nlohmann/json.hpp>
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/weight_source.h"
-#include "files/files.h"
+#include "files/file_system.h"
 
 #include <cstddef>
 #include <cstdint>

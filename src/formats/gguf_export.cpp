@@ -2,6 +2,7 @@
 #include "formats/gguf_export.h"
 
 #include "core/error.h"
+#include "files/free_space.h"
 #include "formats/foreign_family.h"
 #include "formats/gguf_vocabulary.h"
 #include "formats/rope_factors.h"

@@ -3,6 +3,7 @@
 #include "formats/gguf_header.h"
 
 #include "core/error.h"
+#include "files/free_space.h"
 
 #include <array>
 #include <bit>

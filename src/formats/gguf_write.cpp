@@ -1,9 +1,8 @@
 // GgufWriter: the header first, which fixes where everything lies; then tensors in that order.
 #include "core/error.h"
+#include "files/file_system.h"
 #include "formats/gguf.h"
 #include "formats/gguf_header.h"
-
-#include <fcntl.h>
 
 namespace lockstep {
 
@@ -38,7 +37,7 @@ GgufWriter::GgufWriter(std::string path, const GgufMetadata& metadata,
   s.files = files;
   std::vector<std::int64_t> offsets;
   const std::string header = gguf_header_bytes(metadata, s.tensors, offsets);
-  s.check(s.files.open(s.file, s.path, O_WRONLY | O_CREAT | O_EXCL), "create");
+  s.check(s.files.open(s.file, s.path, OpenMode::kNew), "create");
   s.write(std::as_bytes(std::span(header.data(), header.size())));
 }
 

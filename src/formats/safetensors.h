@@ -4,7 +4,6 @@
 #pragma once
 
 #include "core/weight_source.h"
-#include "files/files.h"
 
 #include <cstddef>
 #include <cstdint>

@@ -1,6 +1,7 @@
 // One file or an index of several, as one list of tensors.
 #include "core/error.h"
 #include "core/json_nesting.h"
+#include "files/file_system.h"
 #include "files/mapped_file.h"
 #include "formats/safetensors.h"
 #include "formats/safetensors_header.h"

@@ -1,9 +1,9 @@
 // Layout first, then bytes in order; a file is complete when its last tensor is.
 #include "core/error.h"
+#include "files/durable.h"
 #include "formats/safetensors.h"
 #include "formats/safetensors_header.h"
 
-#include <fcntl.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -58,7 +58,7 @@ struct SafetensorsWriter::State {
   void open_next() {
     const File& next = files[next_file++];
     path = (std::filesystem::path(directory) / next.name).string();
-    const int error = file_system.open(file, path, O_WRONLY | O_CREAT | O_EXCL);
+    const int error = file_system.open(file, path, OpenMode::kNew);
     if (error != 0) fail_io(path, "create", error);
     offset = 0;
     const auto first = order.begin() + static_cast<std::ptrdiff_t>(next.first);

@@ -2,7 +2,9 @@
 #include "formats/write_export.h"
 
 #include "core/error.h"
-#include "files/files.h"
+#include "files/durable.h"
+#include "files/free_space.h"
+#include "files/sha256.h"
 #include "formats/gguf_export.h"
 #include "formats/gguf_vocabulary.h"
 

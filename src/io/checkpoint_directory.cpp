@@ -1,5 +1,6 @@
 // The directory of checkpoints: which there are, which to keep, and what earlier saves left behind.
 // Only names of our own patterns are ever touched.
+#include "files/durable.h"
 #include "io/manifest.h"
 #include "io/save.h"
 
@@ -92,8 +93,7 @@ void discard(const FileSystem& files, const std::string& checkpoints,
     trash.push_back(path);
   }
   if (trash.empty()) return;
-  const int synced = files.sync_directory(checkpoints);
-  if (synced != 0) fail_io(checkpoints, "sync the directory", synced);
+  sync_directory(checkpoints, files);
   for (const std::string& path : trash) {
     if (const int error = files.remove_tree(path); error != 0) fail_io(path, "delete", error);
   }

@@ -1,8 +1,8 @@
 // Reading a checkpoint: any rows of any tensor, whatever number of files hold them, and the three
 // levels of verification.
+#include "files/input_file.h"
 #include "io/checkpoint.h"
 
-#include "files/files.h"
 #include "io/crc32c.h"
 #include "io/manifest.h"
 #include "io/shard_file.h"

@@ -2,7 +2,7 @@
 // its pattern, every size its bound, before anything is allocated or opened by it.
 #include "io/manifest.h"
 
-#include "files/files.h"
+#include "files/input_file.h"
 #include "io/state_digest.h"
 
 #include <nlohmann/json.hpp>

@@ -1,5 +1,8 @@
 // From a temporary directory to a published checkpoint: shards, tokenizer, manifest, then one
 // rename. Each thing is on disk before the thing that announces it.
+#include "files/durable.h"
+#include "files/input_file.h"
+#include "files/staged.h"
 #include "io/manifest.h"
 #include "io/save.h"
 #include "io/shard_file.h"
@@ -16,12 +19,6 @@ namespace lockstep {
 namespace {
 
 constexpr int kAttempts = 8;
-
-void sync_directory(const FileSystem& files, const std::string& path) {
-  if (const int error = files.sync_directory(path); error != 0) {
-    fail_io(path, "sync the directory", error);
-  }
-}
 
 void check_shard_arguments(int shard, int shards, const std::vector<StateTensor>& tensors,
                            const std::vector<RowRange>& ranges) {
@@ -55,7 +52,7 @@ std::vector<ManifestFile> write_tokenizer(const FileSystem& files, const std::st
     written.push_back(
         {file.name, static_cast<std::int64_t>(file.text.size()), sha256_text(file.text)});
   }
-  for (const std::string& directory : directories) sync_directory(files, directory);
+  for (const std::string& directory : directories) sync_directory(directory, files);
   return written;
 }
 
@@ -89,27 +86,6 @@ Manifest make_manifest(const std::vector<StateTensor>& tensors,
   const auto error = coverage_error(tensors, ranges);
   CHECK(!error, "{}", *error);
   return manifest;
-}
-
-// Puts the new directory in the place of one that is there already. The old one stays complete
-// until the new one has its name.
-void replace_step(const FileSystem& files, const std::string& checkpoints,
-                  const std::string& temporary, std::int64_t step) {
-  const std::string final_path = checkpoints + "/" + step_name(step);
-  int error = files.exchange(temporary, final_path);
-  std::string old_path = temporary;
-  if (error == EINVAL || error == ENOSYS || error == EOPNOTSUPP) {
-    // No atomic swap here: a crash between the two renames is mended by remove_temporaries.
-    old_path = checkpoints + "/" + leftover_name(Leftover::kOld, step);
-    error = files.rename(final_path, old_path);
-    if (error == 0) {
-      error = files.rename(temporary, final_path);
-      if (error != 0) files.rename(old_path, final_path);
-    }
-  }
-  if (error != 0) fail_io(final_path, "replace the checkpoint", error);
-  sync_directory(files, checkpoints);
-  discard(files, checkpoints, {std::filesystem::path(old_path).filename()});
 }
 
 }  // namespace
@@ -148,15 +124,10 @@ std::string publish_checkpoint(const FileSystem& files, const std::string& check
 
   const std::string name = step_name(meta.step);
   const std::string final_path = checkpoints + "/" + name;
-  struct stat status {};
-  if (::lstat(final_path.c_str(), &status) == 0) {
-    replace_step(files, checkpoints, temporary, meta.step);
-  } else {
-    if (const int error = files.rename(temporary, final_path); error != 0) {
-      fail_io(final_path, "publish the checkpoint", error);
-    }
-    sync_directory(files, checkpoints);
-  }
+  // Where names cannot be swapped, remove_temporaries mends a crash between the two renames.
+  const std::string aside = checkpoints + "/" + leftover_name(Leftover::kOld, meta.step);
+  const std::string old = put_in_place(temporary, final_path, aside, files);
+  if (!old.empty()) discard(files, checkpoints, {std::filesystem::path(old).filename()});
   atomic_write_file(checkpoints + "/latest", name + "\n", files);
   return final_path;
 }

@@ -2,7 +2,7 @@
 // step. The functions of checkpoint.h are these with the real one; contracts stand there.
 #pragma once
 
-#include "files/files.h"
+#include "files/file_system.h"
 #include "io/checkpoint.h"
 
 #include <optional>

@@ -2,6 +2,7 @@
 // and read in pieces of at most 8 MiB (HDF5 holds one lock for the whole process meanwhile).
 #pragma once
 
+#include "files/file_system.h"
 #include "io/manifest.h"
 #include "io/sticky_driver.h"
 

@@ -1,5 +1,6 @@
 // Reading a shard: its SHA-256 first, through the same descriptor that HDF5 then reads; then only
 // what the manifest announces, in the one form a shard may have. Anything else is damage.
+#include "files/input_file.h"
 #include "io/shard_file.h"
 
 #include "io/hdf5_types.h"

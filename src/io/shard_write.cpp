@@ -1,5 +1,6 @@
 // Writing a shard: datasets in the order of the ranges, each streamed once through CRC-32C, the
 // chunk hashes and HDF5. The disk's errors come from the sticky file, HDF5's own are invariants.
+#include "files/free_space.h"
 #include "io/shard_file.h"
 
 #include "io/crc32c.h"

@@ -4,8 +4,6 @@
 
 #include "core/error.h"
 
-#include <fcntl.h>
-
 #include <algorithm>
 #include <new>
 
@@ -132,7 +130,7 @@ Hdf5Handle access_list(StickyFile& file) {
 
 StickyFile StickyFile::create(const std::string& path, const FileSystem& files) {
   Descriptor descriptor;
-  const int error = files.open(descriptor, path, O_RDWR | O_CREAT | O_EXCL);
+  const int error = files.open(descriptor, path, OpenMode::kNew);
   if (error != 0) fail_io(path, "create", error);
   return StickyFile(std::move(descriptor), path, files, 0);
 }

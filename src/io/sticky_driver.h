@@ -3,7 +3,7 @@
 // write, and the owner of the StickyFile asks for the error when HDF5 has closed cleanly.
 #pragma once
 
-#include "files/files.h"
+#include "files/file_system.h"
 #include "io/hdf5_handle.h"
 
 #include <cstddef>

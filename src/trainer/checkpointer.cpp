@@ -2,7 +2,7 @@
 #include "trainer/checkpointer.h"
 
 #include "core/finite.h"
-#include "files/files.h"
+#include "files/free_space.h"
 #include "trainer/replicas.h"
 #include "trainer/verified_checkpoint.h"
 

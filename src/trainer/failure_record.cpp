@@ -1,6 +1,7 @@
 // failure.json and the facts every record carries: the time, the job and its restart. Whoever fails
 // first writes the record; everything after it is a consequence and stays out of it.
 #include "core/error.h"
+#include "files/staged.h"
 #include "trainer/run_directory.h"
 #include "trainer/run_files.h"
 

@@ -4,7 +4,7 @@
 
 #include "core/error.h"
 #include "core/process.h"
-#include "files/files.h"
+#include "files/durable.h"
 #include "trainer/run_files.h"
 #include "trainer/run_lock.h"
 
@@ -82,17 +82,9 @@ bool row_stays(const std::string& line, std::int64_t step) {
   return found != row.end() && found->is_number_integer() && found->get<std::int64_t>() <= step;
 }
 
-// Makes the folder; every later failure to write is then about the disk, not about the path.
+// Before anything in it: every later failure to write is then about the disk, not about the path.
 std::string made(const std::string& path) {
-  std::error_code error;
-  std::filesystem::create_directories(path, error);
-  if (!error && !std::filesystem::is_directory(path, error)) {
-    error = std::make_error_code(std::errc::not_a_directory);
-  }
-  if (error) {
-    fail(ExitCode::kIo, "{}: cannot make the run directory: {}; choose another --run.dir", path,
-         error.message());
-  }
+  make_directories(path);
   return path;
 }
 

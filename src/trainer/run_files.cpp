@@ -1,12 +1,10 @@
-// Whole-file creation and replacement, line filtering and appending, over plain POSIX calls: the
-// standard streams hide which errno a full disk gave and cannot sync.
+// Line filtering and appending, over the calls of FileSystem: the standard streams hide which errno
+// a full disk gave and cannot sync.
 #include "trainer/run_files.h"
 
 #include "core/error.h"
-
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "files/durable.h"
+#include "files/staged.h"
 
 #include <cerrno>
 #include <filesystem>
@@ -15,47 +13,10 @@
 namespace lockstep {
 namespace {
 
-// Writes as much of `text` as it can and returns errno; `text` keeps what was not written.
-int write_out(int descriptor, std::string& text) {
-  std::size_t done = 0;
-  int error = 0;
-  while (done < text.size()) {
-    const ssize_t n = ::write(descriptor, text.data() + done, text.size() - done);
-    if (n > 0) {
-      done += static_cast<std::size_t>(n);
-    } else if (n == 0 || errno != EINTR) {
-      error = n == 0 ? EIO : errno;
-      break;
-    }
-  }
-  text.erase(0, done);
-  return error;
-}
-
 // Pipes and special files cannot be synced; that is no failure.
-int sync_out(int descriptor) {
-  if (::fsync(descriptor) == 0 || errno == EINVAL || errno == EROFS) return 0;
-  return errno;
-}
-
-// A new file beside `path`, under a name nobody else has.
-std::string write_beside(const std::string& path, std::string text) {
-  std::string name = path + ".XXXXXX";
-  const Descriptor file(::mkostemp(name.data(), O_CLOEXEC));
-  if (!file) fail_io(path, "create", errno);
-  int error = ::fchmod(file.get(), 0640) == 0 ? 0 : errno;
-  if (error == 0) error = write_out(file.get(), text);
-  if (error == 0) error = sync_out(file.get());
-  if (error == 0) return name;
-  ::unlink(name.c_str());
-  fail_io(path, "write", error);
-}
-
-void sync_folder_of(const std::string& path) {
-  std::string folder = std::filesystem::path(path).parent_path();
-  if (folder.empty()) folder = ".";
-  const int error = FileSystem().sync_directory(folder);
-  if (error != 0) fail_io(folder, "sync the directory", error);
+int sync_out(const Descriptor& file, const std::string& path) {
+  const int error = FileSystem().sync(file, path);
+  return error == EINVAL || error == EROFS ? 0 : error;
 }
 
 }  // namespace
@@ -87,21 +48,6 @@ std::string last_line(const std::string& path) {
   return tail.substr(begin, end - begin);
 }
 
-bool publish_new_file(const std::string& path, const std::string& text) {
-  const std::string temporary = write_beside(path, text);
-  int error = ::link(temporary.c_str(), path.c_str()) == 0 ? 0 : errno;
-  struct stat status {};
-  // Over NFS a link can succeed and its answer be lost; the link count tells.
-  if (error != 0 && ::stat(temporary.c_str(), &status) == 0 && status.st_nlink == 2) error = 0;
-  ::unlink(temporary.c_str());
-  if (error == EEXIST) return false;
-  if (error == EPERM || error == EOPNOTSUPP || error == ENOSYS)
-    return create_exclusive(path, text);  // no hard links here
-  if (error != 0) fail_io(path, "create", error);
-  sync_folder_of(path);
-  return true;
-}
-
 std::int64_t filter_lines(const std::string& path,
                           const std::function<bool(const std::string&)>& keep) {
   const std::optional<std::string> text = read_text_file(path);
@@ -128,8 +74,12 @@ void drop_torn_line(const std::string& path) {
   const std::optional<std::string> text = read_text_file(path);
   if (!text || text->empty() || text->back() == '\n') return;
   const std::size_t end = text->rfind('\n');
-  const auto length = static_cast<off_t>(end == std::string::npos ? 0 : end + 1);
-  if (::truncate(path.c_str(), length) != 0) fail_io(path, "truncate", errno);
+  const std::size_t length = end == std::string::npos ? 0 : end + 1;
+  const FileSystem files;
+  Descriptor file;
+  int error = files.open(file, path, OpenMode::kUpdate);
+  if (error == 0) error = files.truncate(file, path, static_cast<std::int64_t>(length));
+  if (error != 0) fail_io(path, "truncate", error);
 }
 
 LineFile::~LineFile() { flush(); }
@@ -141,11 +91,15 @@ void LineFile::close() {
 
 int LineFile::flush() {
   if (pending_.empty()) return 0;
+  const FileSystem files;
   if (!file_) {
-    file_ = Descriptor(::open(path_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640));
-    if (!file_) return errno;
+    if (const int error = files.open(file_, path_, OpenMode::kAppend)) return error;
   }
-  return write_out(file_.get(), pending_);
+  std::size_t put = 0;
+  const int error =
+      files.append(put, file_, path_, std::as_bytes(std::span(pending_.data(), pending_.size())));
+  pending_.erase(0, put);
+  return error;
 }
 
 void LineFile::append(const std::string& line) {
@@ -165,9 +119,9 @@ void LineFile::append(const std::string& line) {
 void LineFile::sync() {
   const std::lock_guard guard(mutex_);
   int error = flush();
-  if (error == 0 && file_) error = sync_out(file_.get());
+  if (error == 0 && file_) error = sync_out(file_, path_);
   if (error != 0) fail_io(path_, "write", error);
-  if (!folder_synced_) sync_folder_of(path_);  // the file itself may be new
+  if (!folder_synced_) sync_directory(parent_directory(path_));  // the file itself may be new
   folder_synced_ = true;
 }
 

@@ -1,9 +1,9 @@
-// What the run directory needs beyond io/files.h: records are read while the program dies or the
+// What the run directory needs beyond src/files: records are read while the program dies or the
 // disk fills, so each file is replaced whole, created whole, or appended to by whole lines.
 #pragma once
 
 #include "core/log.h"
-#include "files/files.h"
+#include "files/staged.h"
 
 #include <cstdint>
 #include <functional>
@@ -19,11 +19,6 @@ std::optional<std::string> read_text_file(const std::string& path);
 // The last whole line (without its newline), or "" if there is none; reads the end of the file
 // only.
 std::string last_line(const std::string& path);
-
-// Creates `path` with its full content, on disk when this returns; false if it exists already.
-// Of several processes that call this, on any host, exactly one gets true, and nobody ever sees a
-// part of the content. Throws UserError(kIo).
-bool publish_new_file(const std::string& path, const std::string& text);
 
 // Rewrites a file of lines without those that `keep` refuses and without a torn last line; the file
 // is left alone when nothing goes. Returns how many went. Throws UserError(kIo).

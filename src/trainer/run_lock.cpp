@@ -5,14 +5,14 @@
 
 #include "core/error.h"
 #include "core/process.h"
+#include "files/lock.h"
+#include "files/staged.h"
 #include "trainer/run_directory.h"
 #include "trainer/run_files.h"
 
 #include <nlohmann/json.hpp>
 
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -102,31 +102,38 @@ double age_by_file_system(const std::string& path) {
   const std::string probe = path + ".clock." + std::to_string(::getpid());
   struct stat now {
   }, then{};
-  const Descriptor file(::open(probe.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640));
-  const Descriptor lock(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  const bool known = file && lock && ::futimens(file.get(), nullptr) == 0 &&
-                     ::fstat(file.get(), &now) == 0 && ::fstat(lock.get(), &then) == 0;
+  const FileSystem files;
+  Descriptor file, lock;
+  const bool known = files.open(file, probe, OpenMode::kAppend) == 0 &&
+                     files.open(lock, path, OpenMode::kRead) == 0 &&
+                     ::futimens(file.get(), nullptr) == 0 && ::fstat(file.get(), &now) == 0 &&
+                     ::fstat(lock.get(), &then) == 0;
   ::unlink(probe.c_str());
   return known ? seconds_of(now.st_mtim) - seconds_of(then.st_mtim) : 0.0;
 }
 
-// Keeps other starters of this run out while the lock changes hands, where the file system has
-// flock; elsewhere renaming alone decides.
+// Keeps other starters of this run out while the lock changes hands. Only a help: its lock may stay
+// on this host, or be refused; renaming alone decides.
 class StarterGate {
  public:
-  StarterGate(const std::string& folder, bool use_flock)
-      : folder_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-    for (int attempt = 0; use_flock && folder_ && attempt < 200; ++attempt) {
-      held_ = ::flock(folder_.get(), LOCK_EX | LOCK_NB) == 0;
-      if (held_ || errno != EWOULDBLOCK) break;
+  StarterGate(const std::string& lock, bool use_flock)
+      : path_((std::filesystem::path(lock).parent_path() / ".lock.gate").string()) {
+    for (int attempt = 0; use_flock && attempt < 200; ++attempt) {
+      const int error = gate_.try_take(path_);
+      if (error != EWOULDBLOCK && error != ESTALE) break;
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
   }
-  bool held() const { return held_; }
+  ~StarterGate() {
+    if (held()) FileSystem().remove_file(path_);
+  }
+  StarterGate(const StarterGate&) = delete;
+  StarterGate& operator=(const StarterGate&) = delete;
+  bool held() const { return gate_.held(); }
 
  private:
-  Descriptor folder_;
-  bool held_ = false;
+  std::string path_;
+  FileLock gate_;
 };
 
 // Leftovers of starters that were killed between two system calls.
@@ -175,15 +182,16 @@ std::string describe(const LockHolder& holder) {
 
 RunLock::RunLock(const std::string& run_directory, Log& log, const LockSettings& settings)
     : path_(run_directory + "/lock"), log_(log), settings_(settings), self_(this_process()) {
-  const StarterGate gate(run_directory, settings.use_flock);
+  const StarterGate gate(path_, settings.use_flock);
   take(gate.held());
   remove_old_temporaries(path_);
   const SignalsBlocked during_start;
   keeper_ = std::thread([this] { keep(); });
 }
 
-// `alone`: no other starter acts before this returns. Otherwise one that judged the old lock may
-// still rename the new one away, so the lock counts only when it has outlived such starters.
+// `alone`: no other starter of this host acts before this returns. A starter elsewhere that judged
+// an old lock may still rename the new one away, so after a take-over the lock counts only when it
+// has outlived such starters.
 void RunLock::take(bool alone) {
   constexpr int kAttempts = 100;  // each one lost to another starter that was faster
   constexpr auto kSettle = std::chrono::milliseconds(300);
@@ -203,6 +211,7 @@ void RunLock::take(bool alone) {
            "{:.0f} s after its last heartbeat)",
            path_, describe(holder), age, kLockStaleSeconds);
     }
+    alone = false;
     if (set_stale_aside(*seen, holder)) continue;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
@@ -239,9 +248,9 @@ bool RunLock::shows_life() {
 // starter was faster, and its lock is put back.
 bool RunLock::set_stale_aside(const std::string& seen, const LockHolder& holder) {
   const std::string aside = path_ + ".stale." + self_.host + "." + std::to_string(self_.pid);
-  if (std::rename(path_.c_str(), aside.c_str()) != 0) return false;
+  if (FileSystem().rename(path_, aside) != 0) return false;
   const bool caught = read_text_file(aside) == seen;
-  if (!caught) ::link(aside.c_str(), path_.c_str());
+  if (!caught) static_cast<void>(FileSystem().link(aside, path_));
   ::unlink(aside.c_str());
   if (caught) {
     log_.warn("{}: taken over from {}, which is gone (last heartbeat {})", path_, describe(holder),
@@ -261,18 +270,14 @@ bool RunLock::publish() {
 // True if the lock that this object published stands there; keeps it open to know it again.
 bool RunLock::open_own() {
   if (published_.empty()) return false;
-  file_ = Descriptor(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
-  if (!file_ && errno != ENOENT) fail_io(path_, "open for writing", errno);
+  file_.reset();
+  const int error = FileSystem().open(file_, path_, OpenMode::kUpdate);
+  if (error != 0 && error != ENOENT) fail_io(path_, "open for writing", error);
   std::string found(published_.size(), '\0');
   return file_ && ::pread(file_.get(), found.data(), found.size(), 0) > 0 && found == published_;
 }
 
-bool RunLock::owns_path() const {
-  struct stat own {
-  }, present{};
-  return file_ && ::fstat(file_.get(), &own) == 0 && ::stat(path_.c_str(), &present) == 0 &&
-         own.st_ino == present.st_ino && own.st_dev == present.st_dev;
-}
+bool RunLock::owns_path() const { return is_same_file(file_, path_); }
 
 void RunLock::keep() {
   const std::chrono::duration<double> interval(settings_.heartbeat_seconds);

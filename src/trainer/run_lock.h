@@ -7,7 +7,7 @@
 #pragma once
 
 #include "core/log.h"
-#include "files/files.h"
+#include "files/descriptor.h"
 
 #include <atomic>
 #include <condition_variable>

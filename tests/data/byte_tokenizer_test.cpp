@@ -69,7 +69,7 @@ TEST(ByteTokenizer, BadMetaFilesAreNamed) {
   }
   expect_bad("{\"type\": \"rune\", \"vocab\": 256}", {meta, "'rune' is not understood", "byte"});
   expect_bad("{\"type\": \"byte\", \"vocab\": 257}", {meta, "vocab 257", "256"});
-  expect_bad(std::string(3 << 20, ' '), {meta, "no tokenizer's meta.json"});
+  expect_bad(std::string(3 << 20, ' '), {meta, "at most 1.0 MiB"});
 }
 
 }  // namespace

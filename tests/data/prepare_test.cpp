@@ -200,7 +200,7 @@ TEST_F(PrepareTest, BadOptionsAreNamed) {
   expect_bad({"a.txt", "not a directory"}, [&](auto& o) { o.out = text; });
   auto wanted = options({text});
   wanted.out = text + "/out";
-  expect_error(ExitCode::kIo, {"a.txt/out", "cannot write"}, [&] { prepare(wanted); });
+  expect_error(ExitCode::kIo, {"a.txt: is a file where a directory"}, [&] { prepare(wanted); });
   EXPECT_EQ(names_in(dir.path()), Names{"a.txt"});
 }
 
@@ -304,7 +304,7 @@ TEST_F(PrepareTest, TwoRunsOnOneDirectoryAreRefused) {
   bool tried = false;
   wanted.on_progress = [&](std::int64_t, std::int64_t) {
     if (std::exchange(tried, true)) return;
-    expect_error(ExitCode::kUsage, {dir / "out", "another `lockstep prepare`"},
+    expect_error(ExitCode::kUsage, {dir / "out", "another `lockstep` is writing"},
                  [&] { prepare(options({dir / "a.txt"})); });
   };
   prepare(wanted);
@@ -319,7 +319,7 @@ TEST_F(PrepareTest, AFullDiskIsOneLineAndLeavesNothing) {
   const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
   const rlimit small{50000, old.rlim_max};
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
-  expect_error(ExitCode::kIo, {"train_000000.bin", "File too large", "MiB free"},
+  expect_error(ExitCode::kIo, {"train_000000.bin", "File too large", "ulimit -f"},
                [&] { prepare(wanted); });
   ::setrlimit(RLIMIT_FSIZE, &old);
   std::signal(SIGXFSZ, old_handler);
@@ -331,7 +331,7 @@ TEST_F(PrepareTest, AFailedPublicationLeavesNoMixture) {
   write_file(dir / "out/val_000000.bin/in_the_way", "x");
   auto wanted = options({text_file("a.txt", letters(1000))});
   wanted.overwrite = true;
-  expect_error(ExitCode::kIo, {"val_000000.bin", "cannot write"}, [&] { prepare(wanted); });
+  expect_error(ExitCode::kIo, {"val_000000.bin", "cannot publish"}, [&] { prepare(wanted); });
   EXPECT_TRUE(names().empty());
 }
 

@@ -221,15 +221,15 @@ TEST_F(ShardTest, WriterRefusesWhatTheFormatCannotHold) {
   EXPECT_THROW(writer.append(counting(1), std::vector<std::uint8_t>{1}), CheckError);
 }
 
-TEST_F(ShardTest, WriteFailuresNamePathReasonAndFreeSpace) {
-  expect_error(ExitCode::kIo, {"no_dir/a.bin", "No such file", "make room or choose"},
+TEST_F(ShardTest, WriteFailuresNamePathReasonAndRemedy) {
+  expect_error(ExitCode::kIo, {"no_dir/a.bin", "No such file", "check the path"},
                [&] { ShardWriter writer(dir / "no_dir/a.bin", 2, /*with_mask=*/false); });
   rlimit old{};
   ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &old), 0);
   const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
   const rlimit small{4096, old.rlim_max};
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
-  expect_error(ExitCode::kIo, {"big.bin", "File too large", "MiB free"}, [&] {
+  expect_error(ExitCode::kIo, {"big.bin", "File too large", "ulimit -f"}, [&] {
     ShardWriter writer(dir / "big.bin", 2, /*with_mask=*/false);
     for (int i = 0; i < 10; ++i) writer.append(counting(1000));
     writer.close();

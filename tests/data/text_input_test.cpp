@@ -144,7 +144,7 @@ TEST_F(TextInputTest, ContentTellsWhatCameThroughAPipe) {
     TextInput input;
     input.name = "standard input";
     input.format = TextFormat::kUndecided;
-    input.pipe = std::move(open_for_read(dir / "pipe", "a pipe").fd);
+    input.pipe = InputStream(dir / "pipe", "a pipe");
     spool(input, dir / "copy", [](auto) {});
     return input;
   };

@@ -1,6 +1,9 @@
 // Whole-file operations: complete or absent under failures, first caller wins, links not followed.
-#include "files/files.h"
 
+#include "files/durable.h"
+#include "files/free_space.h"
+#include "files/input_file.h"
+#include "files/staged.h"
 #include "io/fixture.h"
 
 #include <fcntl.h>
@@ -67,13 +70,13 @@ TEST(Files, ShortTransfersAndInterruptionsAreCompleted) {
   EXPECT_GT(calls, 30);
 }
 
-TEST(Files, CreateExclusiveHasOneWinner) {
+TEST(Files, NewFilesHaveOneWinner) {
   ScratchDirectory scratch;
-  EXPECT_TRUE(create_exclusive(scratch / "failure.json", "first"));
-  EXPECT_FALSE(create_exclusive(scratch / "failure.json", "second"));
+  EXPECT_TRUE(publish_new_file(scratch / "failure.json", "first"));
+  EXPECT_FALSE(publish_new_file(scratch / "failure.json", "second"));
   EXPECT_EQ(testing::slurp(scratch / "failure.json"), "first");
   const auto caught =
-      testing::catch_user_error([&] { create_exclusive(scratch / "absent/failure.json", "x"); });
+      testing::catch_user_error([&] { publish_new_file(scratch / "absent/failure.json", "x"); });
   EXPECT_EQ(caught.code, ExitCode::kIo);
   EXPECT_NE(caught.message.find("absent/failure.json"), std::string::npos);
 }

@@ -1,8 +1,8 @@
 // Failing disks: every file call of a save is made to fail in turn, and a real file system is
 // filled. The checkpoint before stays valid, nothing leaks, and the next save works.
+#include "files/file_system.h"
 #include "io/checkpoint.h"
 
-#include "files/files.h"
 #include "io/fixture.h"
 #include "io/hdf5_handle.h"
 

@@ -1,7 +1,6 @@
 // Save and read back: any number of writers, any rows, the same bytes every time, meta as it was.
 #include "io/checkpoint.h"
 
-#include "files/files.h"
 #include "io/fixture.h"
 #include "io/hdf5_handle.h"
 
@@ -196,20 +195,21 @@ TEST(Checkpoint, SizeEstimateIsAnUpperBoundAndClose) {
   }
 }
 
-TEST(Checkpoint, FilesAreNotForEverybody) {
+TEST(Checkpoint, ModesFollowTheUmask) {
   ScratchDirectory scratch;
+  const mode_t before = ::umask(0002);  // a group that shares its runs
   const std::string path = testing::save(scratch / "run/checkpoints", testing::small_state(), 1);
+  ::umask(before);
   const auto mode = [](const std::string& name) {
     struct stat status {};
     EXPECT_EQ(::stat(name.c_str(), &status), 0) << name;
     return status.st_mode & 07777;
   };
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  EXPECT_EQ(mode(path), 0750u & ~mask);
-  EXPECT_EQ(mode(scratch / "run"), 0750u & ~mask);
-  EXPECT_EQ(mode(path + "/manifest.json"), 0640u & ~mask);
-  EXPECT_EQ(mode(path + "/" + shard_file_name(0, 1)), 0640u & ~mask);
+  EXPECT_EQ(mode(path), 0775u);
+  EXPECT_EQ(mode(scratch / "run"), 0775u);
+  EXPECT_EQ(mode(path + "/manifest.json"), 0664u);
+  EXPECT_EQ(mode(path + "/" + shard_file_name(0, 1)), 0664u);
+  EXPECT_EQ(mode(scratch / "run/checkpoints/latest"), 0664u);
 }
 
 TEST(Checkpoint, NothingStaysOpen) {

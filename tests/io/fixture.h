@@ -2,7 +2,7 @@
 // saves a state with any number of shards as a trainer would.
 #pragma once
 
-#include "files/files.h"
+#include "files/free_space.h"
 #include "files/sha256.h"
 #include "io/manifest.h"
 #include "io/save.h"
