@@ -4,8 +4,7 @@
 #include "app/support.h"
 #include "core/error.h"
 #include "device/arena.h"
-#include "device/device.h"
-#include "kernels/table.h"
+#include "kernels/backend.h"
 
 #include <gtest/gtest.h>
 
@@ -45,7 +44,7 @@ TEST(CommandWords, ErrorsKeepTheirCodeAndKind) {
 // What the arena advises names keys; no command may be left with one that it lacks.
 TEST(CommandWords, NoAdviceOfTheArenaNamesAKey) {
   const std::regex key("(train|model|memory|comm|data|run)\\.[a-z_]+");
-  const auto device = open_cpu_device(cpu_kernels(), cpu_kernels().create_context, /*threads=*/1);
+  const auto device = kCpuBackend.open(/*ordinal=*/0, /*threads=*/1);
   for (const MemoryGroup group :
        {MemoryGroup::kWeights, MemoryGroup::kLogits, MemoryGroup::kActivations}) {
     Arena arena(*device);
