@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # Enforces the architecture: reads every #include under src/ and kernels/ and fails on an upward or
-# sideways edge between rooms, on a third-party header outside its room, and on an #if that picks a
-# build variant (variants are chosen by file). The tables below are the design's, in one place.
+# sideways edge between rooms, on a third-party header outside its room, on a call that opens, syncs
+# or renames files outside src/files, and on an #if that picks a build variant (variants are chosen
+# by file). The tables below are the design's, in one place.
 """Usage: check_layers.py [ROOT]   exit 0: clean, 1: violations (one line each, file:line)"""
 
 import pathlib
@@ -51,6 +52,13 @@ THIRD_PARTY = [
 SYSTEM = re.compile(r"^(sys/|linux/|netinet/|arpa/|net/)|^(fcntl|unistd|signal|sched|poll|dirent|"
                     r"pthread|dlfcn|errno|time|termios|netdb|ifaddrs|execinfo|spawn|pwd|grp|glob|"
                     r"fnmatch|stdint|stddef|stdlib|string|stdio|math|limits)\.h$")
+# Of those, the ones without which a file is not opened, mapped, locked or measured.
+FILE_HEADERS = ("fcntl.h", "sys/mman.h", "sys/file.h", "sys/statvfs.h")
+# Calls on files that need no header of their own; only src/files makes them.
+FILE_CALL = re.compile(r"(?<![\w.>:])(?:(?:::|std::|(?:std::)?filesystem::|fs::)(?:open|openat|creat|"
+                       r"rename|link|mkdir|truncate|ftruncate|pwrite|create_director(?:y|ies)|"
+                       r"copy_file|resize_file)|(?:::)?(?:fsync|fdatasync|mmap|flock|mkstemp|"
+                       r"mkostemp|mkdtemp))\s*\(")
 STANDARD = re.compile(r"^[a-z_0-9]+$")  # <vector>, <cstdint>
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
@@ -97,6 +105,8 @@ def third_party_error(room, header, is_source):
         if places is None or room in places or room.split("/")[0] in places:
             return None
         return f"<{header}> belongs to {', '.join(places)} only"
+    if header in FILE_HEADERS and room != "files":
+        return f"<{header}> belongs to files only"
     if STANDARD.match(header) or SYSTEM.match(header):
         return None
     return f"<{header}> is not a header this project knows"
@@ -136,6 +146,8 @@ def check_file(root, path):
                 error = third_party_error(room, target, is_source)
         elif condition:
             error = condition_error(path, room, condition.group(1))
+        elif room != "files" and FILE_CALL.search(line.split("//")[0]):
+            error = "a system call on files: only src/files makes them"
         if error:
             found.append((number, error))
     return found

@@ -287,8 +287,8 @@ void RunLock::keep() {
       hold();
       // A failed write does not matter as long as the modification time moves.
       const std::string text = lock_text(self_);
-      const auto written = ::pwrite(file_.get(), text.data(), text.size(), 0);
-      if (written != static_cast<ssize_t>(text.size())) ::futimens(file_.get(), nullptr);
+      const auto bytes = std::as_bytes(std::span(text.data(), text.size()));
+      if (FileSystem().write_at(file_, path_, bytes, 0) != 0) ::futimens(file_.get(), nullptr);
     } catch (const UserError& error) {
       // The disk may be full or away for a while; only another trainer's lock is the end.
       if (error.code() == ExitCode::kConfig) return;
