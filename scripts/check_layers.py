@@ -55,10 +55,10 @@ SYSTEM = re.compile(r"^(sys/|linux/|netinet/|arpa/|net/)|^(fcntl|unistd|signal|s
 # Of those, the ones without which a file is not opened, mapped, locked or measured.
 FILE_HEADERS = ("fcntl.h", "sys/mman.h", "sys/file.h", "sys/statvfs.h")
 # Calls on files that need no header of their own; only src/files makes them.
-FILE_CALL = re.compile(r"(?<![\w.>:])(?:(?:::|std::|(?:std::)?filesystem::|fs::)(?:open|openat|creat|"
-                       r"rename|link|mkdir|truncate|ftruncate|pwrite|create_director(?:y|ies)|"
-                       r"copy_file|resize_file)|(?:::)?(?:fsync|fdatasync|mmap|flock|mkstemp|"
-                       r"mkostemp|mkdtemp))\s*\(")
+FILE_CALL = re.compile(r"(?<![\w.>:])(?:(?:::|std::|(?:std::)?filesystem::|fs::)"
+                       r"(?:open|openat|creat|rename|link|mkdir|truncate|ftruncate|pwrite|"
+                       r"create_director(?:y|ies)|copy_file|resize_file)|(?:::)?"
+                       r"(?:fsync|fdatasync|mmap|flock|mkstemp|mkostemp|mkdtemp))\s*\(")
 STANDARD = re.compile(r"^[a-z_0-9]+$")  # <vector>, <cstdint>
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')

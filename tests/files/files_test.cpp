@@ -119,6 +119,34 @@ TEST(Files, MakeDirectoriesNamesWhatItCannotMake) {
   EXPECT_NE(caught.message.find("/file"), std::string::npos) << caught.message;
 }
 
+// Scratch directories are links on every cluster.
+TEST(Files, ALinkToADirectoryIsADirectory) {
+  ScratchDirectory scratch;
+  fs::create_directory(scratch / "real");
+  fs::create_directory_symlink(scratch / "real", scratch / "link");
+  EXPECT_EQ(FileSystem().sync_directory(scratch / "link"), 0);
+  make_directories(scratch / "link");
+  make_directories(scratch / "link/run");
+  atomic_write_file(scratch / "link/run/latest", "x");
+  EXPECT_EQ(testing::slurp(scratch / "real/run/latest"), "x");
+  fs::create_directory_symlink(scratch / "nowhere", scratch / "dangling");
+  const auto caught =
+      testing::catch_user_error([&] { make_directories(scratch / "dangling/run"); });
+  EXPECT_EQ(caught.code, ExitCode::kIo);
+  EXPECT_NE(caught.message.find("dangling: is a link to"), std::string::npos) << caught.message;
+}
+
+TEST(Files, EachNewLevelIsSyncedInItsParent) {
+  ScratchDirectory scratch;
+  std::vector<std::string> synced;
+  const FileSystem files([&](FileCall call, const std::string& path) {
+    if (call == FileCall::kSync) synced.push_back(path);
+    return 0;
+  });
+  make_directories(scratch / "a/b", files);
+  EXPECT_EQ(synced, (std::vector<std::string>{scratch.path(), scratch / "a"}));
+}
+
 TEST(Files, FreeSpaceIsCheckedOnTheNearestDirectory) {
   ScratchDirectory scratch;
   EXPECT_NO_THROW(require_free_space(scratch / "not/yet/there", 1));
