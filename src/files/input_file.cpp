@@ -68,8 +68,8 @@ void InputFile::read(std::span<std::byte> out, std::int64_t offset) const {
   const std::int64_t end = offset + static_cast<std::int64_t>(got);
   if (end < size_) {
     fail(ExitCode::kData,
-         "{}: was cut short while in use, from {} to {} bytes; copy it again, and leave it alone "
-         "while it is read",
+         "{}: was cut short while in use: it had {} bytes, and byte {} is missing; copy it again, "
+         "and leave it alone while it is read",
          path_, size_, end);
   }
   fail(ExitCode::kData, "{}: ends at byte {}, before what is needed of it; copy it again", path_,

@@ -221,6 +221,17 @@ TEST_F(ShardTest, WriterRefusesWhatTheFormatCannotHold) {
   EXPECT_THROW(writer.append(counting(1), std::vector<std::uint8_t>{1}), CheckError);
 }
 
+// A mapping would end the process with a signal here.
+TEST_F(ShardTest, AShardCutShortInUseIsAnErrorWithItsName) {
+  const std::string path = write_shard(dir / "a.bin", counting(60000));
+  const Shard shard(path);
+  std::filesystem::resize_file(path, 4096);
+  std::vector<std::int32_t> tokens(1000);
+  shard.read(0, tokens, 60000);
+  expect_error(ExitCode::kData, {path, "was cut short while in use"},
+               [&] { shard.read(50000, tokens, 60000); });
+}
+
 TEST_F(ShardTest, WriteFailuresNamePathReasonAndRemedy) {
   expect_error(ExitCode::kIo, {"no_dir/a.bin", "No such file", "check the path"},
                [&] { ShardWriter writer(dir / "no_dir/a.bin", 2, /*with_mask=*/false); });
