@@ -5,6 +5,7 @@
 #include "core/error.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <new>
 
 #if __has_include(<H5FDdevelop.h>)
@@ -154,6 +155,9 @@ bool StickyFile::read(std::int64_t offset, std::span<std::byte> out) {
   const int error = files_.read_at(out, got, descriptor_, path_, offset);
   std::fill(out.begin() + static_cast<std::ptrdiff_t>(got), out.end(), std::byte{0});
   if (error_ == 0) error_ = error;
+  // Zeros where the file was longer when it was opened would pass for weights.
+  const bool cut_short = got < out.size() && offset + static_cast<std::int64_t>(got) < size_;
+  if (error_ == 0 && cut_short) error_ = EIO;
   return error == 0;
 }
 

@@ -54,7 +54,7 @@ int fail_each_call(const State& before, const State& after, int error) {
     int calls = 0;
     const FileSystem files([&](FileCall, const std::string&) { return ++calls == n ? error : 0; });
     const auto caught =
-        testing::catch_user_error([&] { testing::save(checkpoints, after, 2, "", files); });
+        testing::catch_user_error([&] { testing::save(checkpoints, after, 2, {}, files); });
     expect_nothing_open(descriptors);
     if (::testing::Test::HasFatalFailure()) return n;
     const std::int64_t newest = newest_valid(checkpoints);
@@ -98,7 +98,7 @@ TEST(CheckpointFault, EveryCallOfAReplacementMayFail) {
     swapped = true;
     return EINVAL;
   });
-  EXPECT_EQ(testing::save(scratch.path(), after, 1, "", files), path);
+  EXPECT_EQ(testing::save(scratch.path(), after, 1, {}, files), path);
   EXPECT_TRUE(swapped);
   EXPECT_NE(CheckpointReader(path).digest(), digest);
   EXPECT_NO_THROW(verify_checkpoint(path, VerifyLevel::kDeep));
@@ -138,7 +138,7 @@ TEST(CheckpointFault, ShortTransfersAndInterruptionsAreHarmless) {
     return ++calls % 2 == 0 ? EINTR : FileSystem::kShortTransfer;
   });
   const State state = testing::small_state();
-  const std::string odd = testing::save(scratch / "odd", state, 2, "", files);
+  const std::string odd = testing::save(scratch / "odd", state, 2, {}, files);
   const std::string plain = testing::save(scratch / "plain", state, 2);
   for (int shard = 0; shard < 2; ++shard) {
     const std::string name = "/" + shard_file_name(shard, 2);
