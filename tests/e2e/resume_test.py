@@ -251,7 +251,8 @@ class TwoRanks(Disturbed):
                 self.assertIn(result.code, (76, 128 + KILL), str(result))
                 failure = self.failure("run")
                 self.assertEqual(failure["exit_code"], 76)
-                self.assertEqual(failure["rank"], 1 - victim, "a survivor wrote it")
+                self.assertEqual(failure["rank"], victim)
+                self.assertEqual(failure["reported_by"], 1 - victim)
                 self.assertIn(f"rank {victim} (pid {killed[victim]} on {os.uname().nodename})",
                               failure["message"])
                 self.assertIn(f"rank {victim} ", self.inspect("run")["cause"])

@@ -23,6 +23,7 @@ struct Script {
   std::vector<double> val_losses;                                         // one per validation
   std::vector<std::string> calls;
   std::vector<std::int32_t> first_tokens;  // of each micro-batch trained on
+  std::vector<std::string> ends;           // what is given up or freed, in order
 };
 
 class FakeModel final : public Model {
@@ -33,6 +34,7 @@ class FakeModel final : public Model {
     parameters_.allocate(arena, DType::kF32, /*training=*/true);
     scratch_ = arena.allocate("scratch", {1 << 16}, DType::kU8, MemoryGroup::kActivations);
   }
+  ~FakeModel() override { script_.ends.push_back("model freed"); }
   const ModelConfig& config() const override { return config_; }
   ParameterSet& parameters() override { return parameters_; }
   const Tensor& scratch() const override { return scratch_; }
@@ -64,6 +66,27 @@ class FakeModel final : public Model {
   ParameterSet parameters_;
   Tensor scratch_;
   std::size_t validations_ = 0;
+};
+
+// One of two ranks; the other is lost when collective number `lost_at` is entered.
+class LosingCommunicator final : public Communicator {
+ public:
+  LosingCommunicator(Script& script, int lost_at) : script_(script), lost_at_(lost_at) {}
+  int rank() const override { return 0; }
+  int size() const override { return 2; }
+  std::string_view name() const override { return "losing"; }
+  void all_reduce(TypedSpan, ReduceOp, Stream&) override {
+    if (--lost_at_ <= 0) fail(ExitCode::kPeer, "rank 1 is gone");
+  }
+  void reduce_scatter(TypedSpan, TypedSpan, ReduceOp, Stream&) override {}
+  void all_gather(TypedSpan, TypedSpan, Stream&) override {}
+  void broadcast(TypedSpan, int, Stream&) override {}
+  void check_async_error() override {}
+  void abort() noexcept override { script_.ends.push_back("aborted"); }
+
+ private:
+  Script& script_;
+  int lost_at_;
 };
 
 class TrainerTest : public testing::Test {
@@ -282,6 +305,37 @@ TEST_F(TrainerTest, AFailedSaveIsTriedAgainThreeTimesAndTheLastMustSucceed) {
   expect_failure(6);  // three steps
   given.steps = 2;    // the second save is the last one
   expect_failure(4);
+}
+
+// Collectives under way wait for a peer that will not come, and a GPU frees nothing before they
+// end.
+TEST_F(TrainerTest, AnErrorGivesUpCollectivesBeforeTheirMemoryGoes) {
+  for (const int lost_at : {1, 4}) {
+    script_.ends.clear();
+    LosingCommunicator communicator(script_, lost_at);
+    const auto train = [&](const TrainerInputs& given) {
+      Trainer trainer(given);
+      trainer.initialize();
+      trainer.run();
+    };
+    const TrainerInputs plain = inputs(9);
+    EXPECT_THROW(train({.options = plain.options,
+                        .steps = plain.steps,
+                        .accumulation = plain.accumulation,
+                        .world = plain.world,
+                        .communicator = communicator,
+                        .device = plain.device,
+                        .log = plain.log,
+                        .position = plain.position,
+                        .train_data = plain.train_data,
+                        .checkpoints = plain.checkpoints,
+                        .make_model = plain.make_model}),
+                 UserError);
+    EXPECT_EQ(script_.ends, (std::vector<std::string>{"aborted", "model freed"}));
+  }
+  script_.ends.clear();
+  run(inputs(2));
+  EXPECT_EQ(script_.ends, std::vector<std::string>{"model freed"});
 }
 
 }  // namespace
