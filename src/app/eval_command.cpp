@@ -56,6 +56,15 @@ Judge make_judge(Session& session, const ModelSource& source, const EvalArgument
                [] { return stop_requested() != 0; });
 }
 
+// Where the model's tokenizer puts a token before every text, and shards have none there.
+void say_how_texts_begin(const ModelSource& source, Log& log) {
+  if (source.tokenizer == nullptr || source.tokenizer->prefix_tokens().empty()) return;
+  log.info(
+      "texts begin with {} for this tokenizer; shards are judged as they are, and `prepare` "
+      "puts none before documents",
+      source.tokenizer->decode(source.tokenizer->prefix_tokens()));
+}
+
 void print(const Evaluation& result, const EvalArguments& arguments) {
   if (arguments.json) {
     fmt::print("{}\n", nlohmann::json({{"loss", result.loss},
@@ -76,12 +85,14 @@ int run_eval(const EvalArguments& arguments, MpiSession& mpi) {
   ModelSource source = open_model_source(arguments.model, /*what=*/"", *session.world, session.log);
   const DType dtype = arguments.dtype.empty() ? source.options.precision.dtype
                                               : dtype_named(arguments.dtype).value();
+  if (!arguments.json) say_how_texts_begin(source, session.log);
   std::optional<Judge> judge;
   agree(*session.world, [&] { judge.emplace(make_judge(session, source, arguments)); });
   const auto result = judge->run({.config = source.options.model,
                                   .dtype = dtype,
                                   .int8_activations = source.int8_activations,
-                                  .weights = *source.weights});
+                                  .weights = *source.weights,
+                                  .name = source.description});
   if (!result) fail_together(ExitCode::kInterrupted, "interrupted: no result");
   if (session.world->rank() == 0) print(*result, arguments);
   return static_cast<int>(ExitCode::kDone);

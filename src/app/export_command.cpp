@@ -45,10 +45,14 @@ std::unique_ptr<Judge> make_judge(Session& session, const ModelSource& source,
 }
 
 std::optional<Evaluation> judge_model(Judge* judge, const ModelConfig& config, DType dtype,
-                                      bool int8_activations, WeightSource& weights) {
+                                      bool int8_activations, WeightSource& weights,
+                                      const std::string& name) {
   if (judge == nullptr) return std::nullopt;
-  const auto result = judge->run(
-      {.config = config, .dtype = dtype, .int8_activations = int8_activations, .weights = weights});
+  const auto result = judge->run({.config = config,
+                                  .dtype = dtype,
+                                  .int8_activations = int8_activations,
+                                  .weights = weights,
+                                  .name = name});
   if (!result) fail_together(ExitCode::kInterrupted, "interrupted: nothing was written");
   return result;
 }
@@ -113,7 +117,9 @@ int run_export(ExportArguments arguments, MpiSession& mpi) {
   if (request.dtype.empty()) request.dtype = name_of(trained);
   request.name = model_name(source, arguments.model);
   ExportReport report = begin_report(source, arguments);
-  ExportModel model{source.options.model, source.weights.get(), nullptr};
+  ExportModel model{.config = source.options.model,
+                    .weights = source.weights.get(),
+                    .generation = source.generation};
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Judge> judge;
   std::unique_ptr<ExportStaging> staging;
@@ -128,8 +134,8 @@ int run_export(ExportArguments arguments, MpiSession& mpi) {
     judge = make_judge(session, source, report.data);
     if (world.rank() == 0) staging = std::make_unique<ExportStaging>(request.out);
   });
-  report.before =
-      judge_model(judge.get(), model.config, trained, source.int8_activations, *source.weights);
+  report.before = judge_model(judge.get(), model.config, trained, source.int8_activations,
+                              *source.weights, source.description);
 
   const std::string staged = "model";
   std::string path;
@@ -145,7 +151,7 @@ int run_export(ExportArguments arguments, MpiSession& mpi) {
   ForeignModel written;
   agree(world, [&] { written = request.gguf() ? open_gguf(path) : open_hugging_face(path); });
   report.after = judge_model(judge.get(), written.config, dtype_named(written.dtype).value(),
-                             written.int8_activations, *written.weights);
+                             written.int8_activations, *written.weights, request.out);
   agree(world, [&] {
     if (world.rank() == 0) publish_export(*staging, staged, request, report);
   });

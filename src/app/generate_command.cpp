@@ -12,8 +12,11 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <memory>
+#include <system_error>
 
 namespace lockstep {
 namespace {
@@ -42,6 +45,24 @@ ModelPlan generation_plan(const ModelSource& source, std::size_t prompt, std::in
   return plan;
 }
 
+// What the tokenizer puts before a text, as llama.cpp and transformers do, then the text; not twice
+// where the prompt brings it along.
+std::vector<std::int32_t> prompt_ids(const Tokenizer& tokenizer, const std::string& text) {
+  std::vector<std::int32_t> ids = tokenizer.prefix_tokens(), body;
+  tokenizer.encode(text, body);
+  if (body.size() >= ids.size() && std::equal(ids.begin(), ids.end(), body.begin())) return body;
+  ids.insert(ids.end(), body.begin(), body.end());
+  return ids;
+}
+
+// At once, as a reader follows it. Throws std::system_error when nobody can read it any more.
+void write_out(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  if (std::fflush(stdout) != 0) {
+    throw std::system_error(errno, std::generic_category(), "standard output");
+  }
+}
+
 int run_generate(const GenerateArguments& arguments, MpiSession& mpi) {
   RunOptions run;
   run.device = arguments.device;
@@ -51,7 +72,7 @@ int run_generate(const GenerateArguments& arguments, MpiSession& mpi) {
   std::vector<std::int32_t> prompt;
   agree(*session.world, [&] {
     tokenizer = tokenizer_of(source, arguments.tokenizer, arguments.allow_other_tokenizer);
-    tokenizer->encode(arguments.prompt, prompt);
+    prompt = prompt_ids(*tokenizer, arguments.prompt);
     if (prompt.empty()) fail(ExitCode::kUsage, "--prompt: give at least one character");
   });
   if (session.world->rank() != 0) return static_cast<int>(ExitCode::kDone);
@@ -61,16 +82,15 @@ int run_generate(const GenerateArguments& arguments, MpiSession& mpi) {
   Stream stream(*session.device, "generate");
   const auto model =
       make_model(source.options.model, plan, arena, &session.device->kernels().scratch_bytes);
-  load_weights(model->parameters(), *source.weights, stream);
+  load_weights(model->parameters(), *source.weights, source.description, stream);
   SamplingOptions sampling = arguments.sampling;
-  sampling.end_of_text = tokenizer->end_of_text();
+  sampling.stop_tokens = source.generation.eos;
+  sampling.stop_tokens.push_back(tokenizer->end_of_text());  // as training separates documents
   const auto print = [&](std::int32_t token) {
-    const std::string text = tokenizer->decode({token});
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    std::fflush(stdout);
+    write_out(tokenizer->decode({token}));
     return stop_requested() == 0;
   };
-  std::fwrite(arguments.prompt.data(), 1, arguments.prompt.size(), stdout);
+  write_out(arguments.prompt);
   generate(*model, arena, prompt, sampling, print, stream);
   std::fputc('\n', stdout);
   return static_cast<int>(ExitCode::kDone);

@@ -2,10 +2,13 @@
 // whole.
 #include "app/commands.h"
 
+#include "app/model_source.h"
 #include "core/error.h"
+#include "core/finite.h"
 #include "data/shard.h"
 #include "formats/export_verify.h"
 #include "formats/foreign_model.h"
+#include "formats/foreign_summary.h"
 #include "io/checkpoint.h"
 #include "trainer/run_directory.h"
 
@@ -13,8 +16,8 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <optional>
 
@@ -23,6 +26,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
+
+constexpr const char* kCheckpointSums = "manifest, the SHA-256 of every file, the state digest";
+constexpr const char* kExportSums = "the SHA-256 of every file in export.json";
 
 struct InspectArguments {
   std::string path;
@@ -36,6 +42,40 @@ std::optional<VerifyLevel> level_of(const std::string& verify) {
   if (verify == "full") return VerifyLevel::kFull;
   if (verify == "deep") return VerifyLevel::kDeep;
   fail(ExitCode::kUsage, "--verify={}: expected quick, full or deep", verify);
+}
+
+// "verified" is no promise beyond this; `sums`: which checksums there are.
+void add_coverage(Json& facts, std::optional<VerifyLevel> level, const std::string& sums) {
+  if (!level) return;
+  const bool quick = *level == VerifyLevel::kQuick, deep = *level == VerifyLevel::kDeep;
+  facts["checked"] = quick ? "that all files are there, of the right size" : sums;
+  if (deep) facts["checked"] = sums + ", every tensor read, every value finite";
+  facts["not_checked"] = quick  ? "their contents: --verify=full reads every byte"
+                         : deep ? "changes made on purpose: checksums find accidents, not attackers"
+                                : "values (--verify=deep); changes made on purpose: checksums find "
+                                  "accidents, not attackers";
+}
+
+// Every value of these tensors, 8 MiB at a time.
+void require_finite_tensors(WeightSource& weights, const std::string& origin) {
+  constexpr std::int64_t kPieceValues = std::int64_t{2} << 20;
+  std::vector<float> values;
+  for (const SourceTensor& tensor : weights.tensors()) {
+    const std::int64_t rows = tensor.shape[0], cols = tensor.shape.count() / rows;
+    const std::int64_t step = std::max<std::int64_t>(1, kPieceValues / cols);
+    for (std::int64_t row = 0; row < rows; row += step) {
+      values.resize(static_cast<std::size_t>(std::min(step, rows - row) * cols));
+      weights.read(tensor.name, row, values);
+      require_finite(values, origin, tensor.name);
+    }
+  }
+}
+
+void verify(const std::string& checkpoint, VerifyLevel level) {
+  verify_checkpoint(checkpoint, level);
+  if (level != VerifyLevel::kDeep) return;
+  CheckpointReader reader(checkpoint);
+  require_finite_tensors(*checkpoint_state(reader), checkpoint);
 }
 
 std::int64_t parameters_of(const CheckpointReader& reader) {
@@ -55,10 +95,11 @@ void add_checkpoint_facts(Json& facts, const CheckpointReader& reader) {
 }
 
 Json inspect_checkpoint(const std::string& path, std::optional<VerifyLevel> level) {
-  if (level) verify_checkpoint(path, *level);
+  if (level) verify(path, *level);
   const CheckpointReader reader(path);
   const CheckpointMeta& meta = reader.meta();
   Json facts = {{"kind", "checkpoint"}, {"state", level ? "verified" : "not verified"}};
+  add_coverage(facts, level, kCheckpointSums);
   add_checkpoint_facts(facts, reader);
   facts["updates"] = meta.updates;
   facts["tokens"] = meta.tokens;
@@ -77,7 +118,7 @@ std::string damaged_checkpoints(const std::string& run, VerifyLevel level) {
   std::string damage;
   for (const CheckpointEntry& entry : list_checkpoints(run + "/checkpoints")) {
     try {
-      verify_checkpoint(entry.path, level);
+      verify(entry.path, level);
     } catch (const UserError& error) {
       damage += (damage.empty() ? "" : "; ") + std::string(error.what());
     }
@@ -98,54 +139,89 @@ Json inspect_run_directory(const std::string& path, std::optional<VerifyLevel> l
     const std::string damage = damaged_checkpoints(path, *level);
     if (!damage.empty()) fail(ExitCode::kData, "{}", damage);
     facts["checkpoints"] = "verified";
+    add_coverage(facts, level, kCheckpointSums);
   }
   return facts;
 }
 
-Json inspect_shard(const std::string& path) {
+// A shard has no checksums; its header, size and every token are looked at in any case.
+Json inspect_shard(const std::string& path, std::optional<VerifyLevel> level) {
   const Shard shard(path);
   const ShardInfo& info = shard.info();
-  return {{"kind", "shard"},       {"format", info.format},
-          {"tokens", info.tokens}, {"max_token", shard.max_token()},
-          {"dtype", info.dtype},   {"mask", info.has_mask}};
+  Json facts = {{"kind", "shard"},       {"format", info.format},
+                {"tokens", info.tokens}, {"max_token", shard.max_token()},
+                {"dtype", info.dtype},   {"mask", info.has_mask}};
+  if (level) {
+    facts["checked"] = "header, size, the largest token";
+    facts["not_checked"] = "contents: a shard has no checksums";
+  }
+  return facts;
 }
 
-// "24 x F32, 169 x BF16"
-std::string stored_types(const WeightSource& weights) {
-  std::map<std::string, int> counts;
-  for (const SourceTensor& tensor : weights.tensors()) ++counts[tensor.stored];
-  std::string text;
-  for (const auto& [type, count] : counts) {
-    text += fmt::format("{}{} x {}", text.empty() ? "" : ", ", count, type);
+void add_sizes(Json& facts, std::int64_t layers, std::int64_t hidden, std::int64_t vocab,
+               std::int64_t seq_len) {
+  facts["layers"] = layers;
+  facts["hidden"] = hidden;
+  facts["vocab"] = vocab;
+  facts["seq_len"] = seq_len;
+}
+
+// Of files that are whole, but no model of ours: what is in them, and why it cannot be used.
+Json inspect_foreign(const ForeignSummary& summary, const char* kind, const char* format,
+                     const std::string& problem) {
+  Json facts = {{"kind", kind},
+                {"state", "cannot be used"},
+                {"format", format},
+                {"architecture", summary.architecture},
+                {"parameters", summary.parameters}};
+  facts["tensors"] = summary.tensors;
+  if (!summary.base_model.empty()) facts["base_model"] = summary.base_model;
+  if (summary.layers > 0) {
+    add_sizes(facts, summary.layers, summary.hidden, summary.vocab, summary.seq_len);
   }
-  return text;
+  facts["tokenizer"] = summary.tokenizer;
+  facts["problem"] = problem;
+  return facts;
 }
 
 // An export, or a model that another program wrote in the same formats.
 Json inspect_export(const std::string& path, std::optional<VerifyLevel> level) {
   const bool gguf = is_gguf(path);
-  const ForeignModel model = gguf ? open_gguf(path) : open_hugging_face(path);
+  const char* format = gguf ? "gguf" : "safetensors";
+  ForeignModel model;
+  try {
+    model = gguf ? open_gguf(path) : open_hugging_face(path);
+  } catch (const UserError& error) {
+    if (level) throw;
+    return inspect_foreign(gguf ? summarize_gguf(path) : summarize_hugging_face(path), "export",
+                           format, error.what());
+  }
   if (level) verify_export(path, /*checksums=*/*level != VerifyLevel::kQuick);
+  if (level == VerifyLevel::kDeep) require_finite_tensors(*model.weights, path);
   const std::string report = export_report_path(path);
   const ModelConfig& config = model.config;
   Json facts = {{"kind", "export"},
                 {"state", level ? "verified" : "not verified"},
-                {"format", gguf ? "gguf" : "safetensors"},
+                {"format", format},
                 {"architecture", config.architecture},
                 {"parameters", parameter_count(config)}};
+  add_coverage(facts, level, kExportSums);
   facts["tensors"] = stored_types(*model.weights);
   facts["dtype"] = model.dtype;
-  facts["layers"] = config.layers;
-  facts["hidden"] = config.hidden;
-  facts["vocab"] = config.vocab;
-  facts["seq_len"] = config.seq_len;
+  add_sizes(facts, config.layers, config.hidden, config.vocab, config.seq_len);
   facts["int8_activations"] = model.int8_activations;
   facts["tokenizer"] =
       model.tokenizer == nullptr
           ? model.tokenizer_error
           : fmt::format("{}, {} entries", model.tokenizer->name(), model.tokenizer->vocab_size());
+  facts["end_tokens"] = model.generation.eos;
   if (!report.empty()) facts["state_digest"] = exported_state_digest(report);
   return facts;
+}
+
+Json inspect_adapter(const std::string& path) {
+  return inspect_foreign(summarize_adapter(path), "adapter", "safetensors",
+                         "an adapter without its model: merge it into the base model first");
 }
 
 bool looks_like_run(const fs::path& path) {
@@ -162,10 +238,11 @@ Json inspect(const InspectArguments& arguments) {
   std::error_code ignored;
   if (!fs::exists(path, ignored)) fail(ExitCode::kData, "{}: no such file or directory", path);
   if (is_gguf(path)) return inspect_export(path, level);
-  if (!fs::is_directory(path, ignored)) return inspect_shard(path);
+  if (!fs::is_directory(path, ignored)) return inspect_shard(path, level);
   if (is_checkpoint(path)) return inspect_checkpoint(path, level);
   if (looks_like_run(path)) return inspect_run_directory(path, level);
   if (is_hugging_face(path)) return inspect_export(path, level);
+  if (is_adapter(path)) return inspect_adapter(path);
   fail(ExitCode::kData,
        "{}: neither a run, a checkpoint, an export nor a shard; give a run directory, "
        "RUN/checkpoints/step_N, a Hugging Face directory, a .gguf or a .bin file",
@@ -184,9 +261,6 @@ int run_inspect(const InspectArguments& arguments) {
                                  : value.dump(-1, ' ', false, Json::error_handler_t::replace);
     if (!text.empty()) fmt::print("{:<18} {}\n", name, text);
   }
-  if (!arguments.verify.empty()) {
-    fmt::print("checksums find accidents, not attackers\n");
-  }
   return 0;
 }
 
@@ -201,9 +275,9 @@ Command add_inspect_command(CLI::App& app) {
                    "run, checkpoint or export directory, .gguf file or .bin shard")
       ->required()
       ->type_name("");
-  parser->add_flag("--verify{quick}", arguments->verify,
-                   "check it: --verify=quick (manifest and sizes; the default of a bare --verify), "
-                   "full (every checksum), deep (every dataset)");
+  parser->add_flag("--verify{full}", arguments->verify,
+                   "check it: --verify=quick (names and sizes), full (every checksum; the default "
+                   "of a bare --verify), deep (and every dataset and value)");
   parser->add_flag("--json", arguments->json, "print one JSON object");
   return {.parser = parser, .run = [arguments](MpiSession&) { return run_inspect(*arguments); }};
 }

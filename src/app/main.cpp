@@ -41,7 +41,7 @@ int run_program(int argc, char** argv, MpiSession& mpi) {
   const int code = command->run(mpi);
   // Results that never reached their reader are a failure; training's results are its files.
   if (std::fflush(stdout) != 0 && !command->outlives_output) {
-    fail(ExitCode::kIo, "standard output: {}", errno_text(errno));
+    throw std::system_error(errno, std::generic_category(), "standard output");
   }
   return code;
 }
@@ -58,7 +58,8 @@ Failure current_failure() {
     return {static_cast<int>(ExitCode::kConfig),
             "out of host memory; run fewer ranks on this node or a smaller model"};
   } catch (const std::system_error& error) {
-    // fmt throws this when standard output cannot be written.
+    // Standard output cannot be written. A reader that has seen enough (`| head`) is no failure.
+    if (error.code() == std::errc::broken_pipe) return {.collective = true};
     return {static_cast<int>(ExitCode::kIo), error.what()};
   } catch (const std::exception& error) {
     return {static_cast<int>(ExitCode::kInternal), fmt::format("internal: {}", error.what())};
@@ -125,6 +126,7 @@ int report_before_mpi(const Failure& failure, MpiSession& mpi) {
 
 int report(const Failure& failure, MpiSession& mpi) {
   std::fflush(stdout);
+  if (failure.code == 0) return 0;
   if (!mpi.active()) return report_before_mpi(failure, mpi);
   if (!failure.collective) {
     print_error(mpi.rank(), failure.message);

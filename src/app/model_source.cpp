@@ -5,6 +5,7 @@
 #include "app/config.h"
 #include "data/vocabulary_match.h"
 #include "formats/foreign_model.h"
+#include "formats/foreign_summary.h"
 #include "trainer/verified_checkpoint.h"
 
 #include <algorithm>
@@ -17,20 +18,23 @@ constexpr std::string_view kModelPrefix = "model/";
 
 class CheckpointWeights final : public WeightSource {
  public:
-  explicit CheckpointWeights(CheckpointReader& reader) : reader_(reader) {
+  // Tensors whose names begin with `prefix`, under the rest of their names.
+  CheckpointWeights(CheckpointReader& reader, std::string_view prefix)
+      : reader_(reader), prefix_(prefix) {
     for (const StateTensor& tensor : reader.tensors()) {
-      if (!tensor.name.starts_with(kModelPrefix)) continue;
+      if (!tensor.name.starts_with(prefix_)) continue;
       CHECK(tensor.dtype == DType::kF32, "{} is {}", tensor.name, name_of(tensor.dtype));
-      tensors_.push_back({tensor.name.substr(kModelPrefix.size()), tensor.shape, "F32"});
+      tensors_.push_back({tensor.name.substr(prefix_.size()), tensor.shape, "F32"});
     }
   }
   const std::vector<SourceTensor>& tensors() const override { return tensors_; }
   void read(const std::string& name, std::int64_t row_begin, std::span<float> out) override {
-    reader_.read(std::string(kModelPrefix) + name, row_begin, std::as_writable_bytes(out));
+    reader_.read(prefix_ + name, row_begin, std::as_writable_bytes(out));
   }
 
  private:
   CheckpointReader& reader_;
+  std::string prefix_;
   std::vector<SourceTensor> tensors_;
 };
 
@@ -40,8 +44,21 @@ void use_foreign(ModelSource& source, ForeignModel model, const std::string& pat
   source.weights = std::move(model.weights);
   source.tokenizer = std::move(model.tokenizer);
   source.tokenizer_error = std::move(model.tokenizer_error);
+  source.generation = std::move(model.generation);
   source.int8_activations = model.int8_activations;
   source.description = path;
+}
+
+// What the first model's files said, else those that lay beside the tokenizer. Training ended
+// documents with the tokenizer's own token, whatever that model used.
+void read_generation(ModelSource& source) {
+  std::string text = source.reader->meta().generation_config;
+  if (text.empty() && source.tokenizer != nullptr) text = source.tokenizer->generation_config();
+  if (text.empty()) return;
+  source.generation = parse_generation_config(text, source.reader->path() + " (generation_config)",
+                                              source.options.model.vocab);
+  if (source.tokenizer == nullptr) return;
+  source.generation = with_end_token(source.generation, source.tokenizer->end_of_text());
 }
 
 void use_checkpoint(ModelSource& source, const std::string& path) {
@@ -49,13 +66,14 @@ void use_checkpoint(ModelSource& source, const std::string& path) {
   registry.load_text(source.reader->meta().config,
                      source.reader->path() + "/manifest.json (config)");
   resolve(source.options.model, /*tokenizer_vocab=*/0);
-  source.weights = std::make_unique<CheckpointWeights>(*source.reader);
+  source.weights = std::make_unique<CheckpointWeights>(*source.reader, kModelPrefix);
   const std::string tokenizer = source.reader->tokenizer_directory();
   try {
     if (!tokenizer.empty()) source.tokenizer = open_tokenizer(tokenizer);
   } catch (const UserError& error) {
     source.tokenizer_error = error.what();
   }
+  read_generation(source);
   source.description = fmt::format("{} step {}", path, source.reader->meta().step);
 }
 
@@ -97,6 +115,8 @@ ModelSource open_model_source(const std::string& path, const std::string& what, 
       use_foreign(source, open_gguf(path), path);
     } else if (is_hugging_face(path) && !is_checkpoint(path)) {
       use_foreign(source, open_hugging_face(path), path);
+    } else if (is_adapter(path)) {
+      refuse_adapter(path, what);
     } else if (std::filesystem::is_regular_file(path)) {
       fail(ExitCode::kData,
            "{}{}: not a GGUF file; give a run, a checkpoint, a Hugging Face directory or a GGUF "
@@ -108,6 +128,10 @@ ModelSource open_model_source(const std::string& path, const std::string& what, 
   source.reader = open_checkpoint(path, what, world, log);
   agree(world, [&] { use_checkpoint(source, path); });
   return source;
+}
+
+std::unique_ptr<WeightSource> checkpoint_state(CheckpointReader& reader) {
+  return std::make_unique<CheckpointWeights>(reader, /*prefix=*/"");
 }
 
 std::unique_ptr<Tokenizer> tokenizer_of(ModelSource& source, const std::string& spec,

@@ -5,6 +5,7 @@
 #include "app/session.h"
 #include "core/weight_source.h"
 #include "data/tokenizer.h"
+#include "formats/generation_config.h"
 #include "io/checkpoint.h"
 #include "nn/model.h"
 #include "trainer/options.h"
@@ -23,6 +24,7 @@ struct ModelSource {
   std::unique_ptr<WeightSource> weights;  // by our names, of the shapes that options.model asks for
   std::unique_ptr<Tokenizer> tokenizer;   // null when it carries none that is understood
   std::string tokenizer_error;            // why, or ""
+  GenerationConfig generation;            // what it says of text's begin and end, if anything
   bool int8_activations = false;          // of a w8a8 export
   std::string description;                // "runs/tiny step 2000"
 
@@ -42,6 +44,10 @@ std::unique_ptr<CheckpointReader> open_checkpoint(const std::string& path, const
 // kinds, is missing, damaged, or holds no whole checkpoint; `what` as above.
 ModelSource open_model_source(const std::string& path, const std::string& what, World& world,
                               Log& log);
+
+// All of a checkpoint's tensors, those of the optimizer too, under their stored names; lives no
+// longer than `reader`.
+std::unique_ptr<WeightSource> checkpoint_state(CheckpointReader& reader);
 
 // What --allow-other-tokenizer says on commands that have it.
 inline constexpr const char* kAllowOtherTokenizerHelp =

@@ -73,7 +73,6 @@ void install_signal_handlers() {
 
 void restore_default_signals() {
   for (const int signal : kStopSignals) set_action(signal, SIG_DFL);
-  set_action(SIGPIPE, SIG_DFL);
   if (stop_signal != 0) raise(stop_signal);
 }
 

@@ -15,6 +15,7 @@ void hold_signals();
 void install_signal_handlers();
 
 // For commands that do not poll: signals end the process again, one that already came included.
+// PIPE stays ignored: the write fails instead, and main() ends the command quietly.
 void restore_default_signals();
 
 // What the first stop signal writes to stderr, from inside the handler: `on_term` for TERM, `line`

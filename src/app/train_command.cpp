@@ -99,8 +99,12 @@ void print_memory(Session& session, const Options& options, const Arena& arena) 
 }
 
 CheckpointMeta identity(const Options& options, const ConfigRegistry& registry, const RunData& data,
-                        const ResumePoint& resume) {
+                        const ResumePoint& resume, const ModelSource* source) {
   CheckpointMeta meta;
+  if (source != nullptr) meta.generation_config = source->generation.text;
+  if (resume.reader != nullptr) {
+    meta.generation_config = resume.reader->meta().generation_config;
+  }
   meta.seed = options.run.seed;
   meta.run_id = resume.reader != nullptr && resume.started_from.empty()
                     ? resume.reader->meta().run_id
@@ -232,7 +236,7 @@ class TrainRun {
           .checkpoints = checkpoints,
           .tokenizer = tokenizer_files(resume),
           .initial_weights = source_ == nullptr ? nullptr : source_->weights.get(),
-          .identity = identity(options_, registry_, data_, resume),
+          .identity = identity(options_, registry_, data_, resume, source_.get()),
           .stop_requested = [] { return stop_requested() != 0; },
           .seconds_since_start = process_age_seconds(),
           .time_limit_seconds =

@@ -1,30 +1,20 @@
-// Looking for values that are no numbers, by their bits: no library call, and compilers vectorise
-// it.
+// Are all of these numbers? The one check of weights that come from files, and its one message.
 #pragma once
 
-#include <bit>
 #include <cstddef>
-#include <cstdint>
 #include <span>
+#include <string>
 
 namespace lockstep {
 
-// Index of the first NaN or infinity; values.size() when there is none.
-inline std::size_t first_not_finite(std::span<const float> values) {
-  constexpr std::uint32_t kExponent = 0x7f800000u;
-  constexpr std::size_t kBlock = 4096;
-  const auto is_bad = [&](std::size_t i) {
-    return (std::bit_cast<std::uint32_t>(values[i]) & kExponent) == kExponent;
-  };
-  for (std::size_t begin = 0; begin < values.size(); begin += kBlock) {
-    const std::size_t end = begin + kBlock < values.size() ? begin + kBlock : values.size();
-    bool any = false;
-    for (std::size_t i = begin; i < end; ++i) any |= is_bad(i);
-    for (std::size_t i = begin; any && i < end; ++i) {
-      if (is_bad(i)) return i;
-    }
-  }
-  return values.size();
-}
+// The position of the first NaN or magnitude of at least `limit`; values.size() if there is none.
+std::size_t first_beyond(std::span<const float> values, float limit);
+
+// The position of the first NaN or infinity; values.size() if there is none.
+std::size_t first_not_finite(std::span<const float> values);
+
+// Throws UserError(kData) naming `origin` (a file, a run) and the tensor unless all are finite.
+void require_finite(std::span<const float> values, const std::string& origin,
+                    const std::string& tensor);
 
 }  // namespace lockstep

@@ -1,6 +1,8 @@
 // Prefill the whole prompt at once, then one token per step.
 #include "eval/generate.h"
 
+#include "core/error.h"
+#include "core/finite.h"
 #include "core/rng.h"
 #include "ops/cast.h"
 
@@ -41,6 +43,11 @@ std::vector<double> cut_distribution(const std::vector<float>& logits,
   return weights;
 }
 
+bool is_stop(const SamplingOptions& options, std::int32_t token) {
+  const auto& stops = options.stop_tokens;
+  return std::find(stops.begin(), stops.end(), token) != stops.end();
+}
+
 std::vector<float> read_logits(const Tensor& logits, const Tensor& widened, std::int64_t vocab,
                                Stream& stream) {
   Tensor source = logits;
@@ -51,6 +58,11 @@ std::vector<float> read_logits(const Tensor& logits, const Tensor& widened, std:
   std::vector<float> host(static_cast<std::size_t>(vocab));
   stream.copy(host.data(), source.data, host.size() * sizeof(float));
   stream.synchronize();
+  if (first_not_finite(host) != host.size()) {
+    fail(ExitCode::kData,
+         "the model's logits are not finite although its weights are: its values grow beyond {}",
+         name_of(logits.dtype));
+  }
   return host;
 }
 
@@ -98,7 +110,7 @@ void generate(Model& model, Arena& arena, const std::vector<std::int32_t>& promp
     position += pending;
     const std::int32_t next = sample(read_logits(logits, widened, config.vocab, stream), options,
                                      static_cast<std::int64_t>(text.size()));
-    if (next == options.end_of_text || !on_token(next)) return;
+    if (is_stop(options, next) || !on_token(next)) return;
     text.push_back(next);
     pending = 1;
   }

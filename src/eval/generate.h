@@ -14,7 +14,7 @@ struct SamplingOptions {
   std::int64_t top_k = 0;    // 0: off
   double top_p = 1.0;        // 1: off
   std::uint64_t seed = 0;
-  std::int32_t end_of_text = -1;
+  std::vector<std::int32_t> stop_tokens;  // any of them ends the text
 };
 
 // Picks from logits: the largest when temperature is 0, else by the softmax cut to top_k and top_p.
@@ -23,8 +23,9 @@ std::int32_t sample(const std::vector<float>& logits, const SamplingOptions& opt
                     std::int64_t position);
 
 // Continues `prompt` (at least one token; of a longer one the last seq_len count). Calls `on_token`
-// for each new token; a false return ends. Stops at max_tokens or end_of_text. When the context is
-// full, generation goes on from its last half, read again from position 0. Blocking.
+// for each new token; a false return ends. Stops at max_tokens or a stop token. When the context is
+// full, generation goes on from its last half, read again from position 0. Blocking. Throws
+// UserError(kData) when the logits are not finite.
 void generate(Model& model, Arena& arena, const std::vector<std::int32_t>& prompt,
               const SamplingOptions& options, const std::function<bool(std::int32_t)>& on_token,
               Stream& stream);

@@ -2,9 +2,11 @@
 #include "eval/judge.h"
 
 #include "comm/agree.h"
+#include "core/error.h"
 #include "eval/evaluate.h"
 #include "nn/load_weights.h"
 
+#include <cmath>
 #include <utility>
 
 namespace lockstep {
@@ -27,9 +29,15 @@ std::optional<Evaluation> Judge::run(const JudgedModel& judged) {
   Arena arena(device_);
   Stream stream(device_, "judge");
   const auto model = make_model(judged.config, plan, arena, &device_.kernels().scratch_bytes);
-  agree(world_, [&] { load_weights(model->parameters(), judged.weights, stream); });
+  agree(world_, [&] { load_weights(model->parameters(), judged.weights, judged.name, stream); });
   Evaluator evaluator(EvalBuffers(arena, plan.batch, plan.seq_len), device_);
-  return evaluator.run(*model, data_, options_.samples, world_, stop_, stream);
+  auto result = evaluator.run(*model, data_, options_.samples, world_, stop_, stream);
+  if (result && !std::isfinite(result->loss)) {
+    fail_together(ExitCode::kData,
+                  "{}: its loss is not finite although its weights are: its values grow beyond {}",
+                  judged.name, name_of(judged.dtype));
+  }
+  return result;
 }
 
 }  // namespace lockstep

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
 
 namespace lockstep {
 
@@ -21,6 +22,7 @@ struct JudgedModel {
   DType dtype = DType::kF32;  // to compute in
   bool int8_activations = false;
   WeightSource& weights;  // by the names and shapes of `config`
+  std::string name;       // in messages: a file, "runs/tiny step 2000"
 };
 
 struct JudgeOptions {
@@ -37,7 +39,8 @@ class Judge {
   std::int64_t seq_len() const { return data_.seq_len(); }
 
   // Collective and blocking; the ranks share the work, and all get the same answer, nothing when it
-  // was stopped. Throws UserError: kData for weights that cannot be read or data without a target.
+  // was stopped. Throws UserError(kData): weights that cannot be read or are not finite, a loss
+  // that is not, data without a target.
   std::optional<Evaluation> run(const JudgedModel& model);
 
  private:

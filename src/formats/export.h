@@ -3,6 +3,7 @@
 
 #include "core/weight_source.h"
 #include "data/tokenizer.h"
+#include "formats/generation_config.h"
 #include "nn/model_config.h"
 
 #include <cstdint>
@@ -16,6 +17,7 @@ struct ExportModel {
   ModelConfig config;  // resolved
   WeightSource* weights = nullptr;
   const Tokenizer* tokenizer = nullptr;  // null: without one
+  GenerationConfig generation;           // where it says nothing, the tokenizer does
 };
 
 // Called often while writing; it may throw to stop the export.

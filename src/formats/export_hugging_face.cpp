@@ -173,15 +173,13 @@ void write_configs(const std::string& directory, const ExportModel& model,
     config.quantization = compressed_tensors_config(
         options.quantize == "w8a8" ? Int8Scheme::kW8A8 : Int8Scheme::kW8A16);
   }
-  nlohmann::ordered_json generation = nlohmann::ordered_json::object();
-  if (model.tokenizer != nullptr) {
-    config.bos_token_id = model.tokenizer->table().bos;
-    config.eos_token_id = model.tokenizer->table().eos;
-    if (config.bos_token_id >= 0) generation["bos_token_id"] = config.bos_token_id;
-    if (config.eos_token_id >= 0) generation["eos_token_id"] = config.eos_token_id;
-  }
+  GenerationConfig generation = model.generation;
+  if (model.tokenizer != nullptr) generation = completed(generation, model.tokenizer->table());
+  config.bos_token_id = generation.bos;
+  config.eos_token_ids = generation.eos;
   write_new_file(directory + "/config.json", hf_config_text(config));
-  write_new_file(directory + "/generation_config.json", generation.dump(2) + "\n");
+  write_new_file(directory + "/generation_config.json",
+                 (generation.text.empty() ? "{}" : generation.text) + "\n");
 }
 
 }  // namespace

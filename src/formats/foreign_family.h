@@ -28,6 +28,8 @@ class ForeignFamily {
                                Naming naming) const = 0;
   // A tensor that files carry beside the weights and that holds nothing learned.
   virtual bool is_buffer(const ModelConfig& config, const std::string& name) const = 0;
+  // Our name of the parameter that this tensor must equal (an output that is tied), or "".
+  virtual std::string repeats(const ModelConfig& config, const std::string& name) const = 0;
 
   // config.json. read_config() fills the shape; what changes the arithmetic and is not supported is
   // refused by its key. write_config() adds the members after "model_type"; throws UserError(kData)

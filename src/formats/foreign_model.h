@@ -4,6 +4,7 @@
 
 #include "core/weight_source.h"
 #include "data/tokenizer.h"
+#include "formats/generation_config.h"
 #include "nn/model_config.h"
 
 #include <memory>
@@ -17,6 +18,7 @@ struct ForeignModel {
   bool int8_activations = false;  // w8a8: inputs of linear layers are rounded to int8 per token
   std::unique_ptr<WeightSource> weights;  // by Lockstep's names and shapes, all of them
   std::unique_ptr<Tokenizer> tokenizer;   // null when the files bring none
+  GenerationConfig generation;            // what the files say of text's begin and end
   std::string tokenizer_error;            // why there is none although there are files, or ""
 };
 
@@ -31,7 +33,8 @@ ForeignModel open_gguf(const std::string& file);
 
 // `source`, whose tensors have foreign names and layouts, seen under our names. Checks that every
 // parameter is there with its shape; extra tensors are refused by name except known buffers
-// (attention masks, rotary frequencies, a tied lm_head). `origin` names the files in messages.
+// (attention masks, rotary frequencies) and, where the output is tied, an lm_head that equals the
+// embedding. Base models may lack their prefix. `origin` names the files in messages.
 std::unique_ptr<WeightSource> under_our_names(std::unique_ptr<WeightSource> source,
                                               const ModelConfig& config, bool gguf,
                                               const std::string& origin);

@@ -133,10 +133,14 @@ ForeignTensor ForeignTransformer::tensor(const ModelConfig& config, const Parame
           rotated ? gguf_query_layout() : RowLayout::kSame};
 }
 
-bool ForeignTransformer::is_buffer(const ModelConfig& config, const std::string& name) const {
-  const bool head = name == "lm_head.weight" || name == "output.weight";
-  if (head && transformer_spec(config).tied) return true;
+bool ForeignTransformer::is_buffer(const ModelConfig&, const std::string& name) const {
   return name.ends_with("rotary_emb.inv_freq") || name == "rope_freqs.weight";
+}
+
+std::string ForeignTransformer::repeats(const ModelConfig& config, const std::string& name) const {
+  const TransformerSpec spec = transformer_spec(config);
+  const bool head = name == "lm_head.weight" || name == "output.weight";
+  return head && spec.tied ? spec.token_embedding + ".weight" : "";
 }
 
 void read_llama_config(ModelConfig& config, const JsonKeys& keys) {

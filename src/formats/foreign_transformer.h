@@ -12,6 +12,7 @@ class ForeignTransformer : public ForeignFamily {
   ForeignTensor tensor(const ModelConfig& config, const Parameter& parameter,
                        Naming naming) const override;
   bool is_buffer(const ModelConfig& config, const std::string& name) const override;
+  std::string repeats(const ModelConfig& config, const std::string& name) const override;
   ModelConfig gguf_config(const ModelConfig& config) const override;
   void add_hyperparameters(GgufMetadata& metadata, const ModelConfig& config) const override;
   void read_gguf(ModelConfig& config, const GgufKeys& keys) const override;

@@ -4,11 +4,20 @@
 #include "formats/foreign_model.h"
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <set>
 
 namespace lockstep {
 namespace {
+
+// The name without the prefix of the model that has an output: base models are stored so.
+std::string bare_name(const std::string& name) {
+  for (const std::string_view prefix : {"transformer.", "model."}) {
+    if (name.starts_with(prefix)) return name.substr(prefix.size());
+  }
+  return name;
+}
 
 class RenamedSource final : public WeightSource {
  public:
@@ -18,24 +27,26 @@ class RenamedSource final : public WeightSource {
     std::map<std::string, const SourceTensor*> stored;
     for (const SourceTensor& tensor : source_->tensors()) stored[tensor.name] = &tensor;
     std::set<std::string> used;
+    const ForeignFamily& family = foreign_family(config);
     for (const Parameter& parameter : declared_parameters(config)) {
       ForeignTensor foreign =
           foreign_tensor(config, parameter, gguf ? Naming::kGguf : Naming::kHuggingFace);
-      // The base model of a GPT-2 is stored without its prefix.
-      const std::string bare =
-          foreign.name.starts_with("transformer.") ? foreign.name.substr(12) : foreign.name;
+      const std::string bare = bare_name(foreign.name);
       if (!stored.contains(foreign.name) && stored.contains(bare)) foreign.name = bare;
       const auto found = stored.find(foreign.name);
-      if (found == stored.end()) {
-        fail(ExitCode::kData, "{}: tensor {} is missing", origin, foreign.name);
-      }
+      if (found == stored.end()) fail_missing(foreign.name, origin);
       check_shape(parameter, foreign, *found->second, origin);
       used.insert(foreign.name);
       tensors_.push_back({parameter.name, parameter.shape, found->second->stored});
       foreign_[parameter.name] = foreign;
     }
     for (const auto& [name, tensor] : stored) {
-      if (used.contains(name) || foreign_family(config).is_buffer(config, name)) continue;
+      if (used.contains(name) || family.is_buffer(config, name)) continue;
+      const std::string original = family.repeats(config, name);
+      if (!original.empty()) {
+        check_repeated(*tensor, original, origin);
+        continue;
+      }
       fail(ExitCode::kData, "{}: tensor {} has no place in a {} of this shape", origin, name,
            config.architecture);
     }
@@ -55,6 +66,41 @@ class RenamedSource final : public WeightSource {
   }
 
  private:
+  [[noreturn]] static void fail_missing(const std::string& name, const std::string& origin) {
+    fail(ExitCode::kData, "{}: tensor {} is missing{}", origin, name,
+         name == "lm_head.weight"
+             ? "; these are the files of a base model: save the one with an output "
+               "(...ForCausalLM), or set tie_word_embeddings to true if it shares the embedding"
+             : "");
+  }
+
+  // An output beside a configuration that says there is none of its own: programs differ in which
+  // of the two they take, so only the embedding once more may stand there.
+  void check_repeated(const SourceTensor& tensor, const std::string& original,
+                      const std::string& origin) {
+    const SourceTensor* first = source_->find(foreign_.at(original).name);
+    if (first->shape == tensor.shape && same_values(*first, tensor)) return;
+    fail(ExitCode::kData,
+         "{}: tie_word_embeddings is true, but tensor {} {} is not the embedding {}; set it to "
+         "false to use {}, or remove that tensor",
+         origin, tensor.name, tensor.shape.str(), first->name, tensor.name);
+  }
+
+  // Of two tensors of one shape.
+  bool same_values(const SourceTensor& a, const SourceTensor& b) {
+    const std::int64_t rows = a.shape[0], cols = a.shape.count() / rows;
+    const std::int64_t step = std::max<std::int64_t>(1, (std::int64_t{1} << 18) / cols);
+    std::vector<float> left, right;
+    for (std::int64_t row = 0; row < rows; row += step) {
+      left.resize(static_cast<std::size_t>(std::min(step, rows - row) * cols));
+      right.resize(left.size());
+      source_->read(a.name, row, left);
+      source_->read(b.name, row, right);
+      if (std::memcmp(left.data(), right.data(), left.size() * sizeof(float)) != 0) return false;
+    }
+    return true;
+  }
+
   // The position table may be longer than the context asked for; its first rows count.
   static void check_shape(const Parameter& parameter, const ForeignTensor& foreign,
                           const SourceTensor& stored, const std::string& origin) {

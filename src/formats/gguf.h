@@ -11,7 +11,6 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -24,11 +23,15 @@ using GgufValue =
                  std::vector<std::string>, std::vector<std::int32_t>, std::vector<std::uint32_t>,
                  std::vector<float>>;
 
+// The types that are read and written; a file may hold others, under ggml's codes.
 enum class GgufType : std::uint32_t { kF32 = 0, kF16 = 1, kQ8_0 = 8, kBF16 = 30 };
-std::string_view name_of(GgufType type);  // "F32", "F16", "Q8_0", "BF16"
-// Values that are encoded together: a row must be a whole number of them. 32 for Q8_0, else 1.
+bool is_readable(GgufType type);
+std::string name_of(GgufType type);  // "F32", "Q8_0", also "Q4_K"; "type 99" where unknown
+// Values that are encoded together: a row must be a whole number of them. 32 for Q8_0; 1 where
+// nothing is known.
 std::int64_t gguf_block_values(GgufType type);
-// Bytes of a row of `cols` elements. Throws UserError(kData) if blocks do not divide it.
+// Bytes of a row of `cols` elements, 0 for a type that is not known. Throws UserError(kData) if
+// blocks do not divide it.
 std::int64_t gguf_row_bytes(GgufType type, std::int64_t cols);
 // Encodes `count` fp32 values (whole blocks) as `type`; Q8_0: fp16 scale max|x|/127 and 32 int8.
 // Values are finite.
@@ -38,15 +41,18 @@ void gguf_decode(std::span<float> out, GgufType type, const std::byte* bytes, st
 
 class GgufReader final : public WeightSource {
  public:
-  // Checks every length against the file's size before anything is allocated. Throws
-  // UserError(kData) naming the file, the key or tensor, and what to do.
-  explicit GgufReader(const std::string& path);
+  enum class Types { kReadable, kAny };
+  // Checks every length against the file's size before anything is allocated. kAny: tensors of
+  // types that cannot be read are listed all the same. Throws UserError(kData) naming the file, the
+  // key or tensor, and what to do.
+  explicit GgufReader(const std::string& path, Types types = Types::kReadable);
   ~GgufReader() override;
 
   // Arrays of other element types than GgufValue has are checked and left out.
   const std::map<std::string, GgufValue>& metadata() const;
   // Row-major shapes (GGUF lists sizes fastest first). Sorted by name.
   const std::vector<SourceTensor>& tensors() const override;
+  // CHECKs that the type can be read.
   void read(const std::string& name, std::int64_t row_begin, std::span<float> out) override;
 
  private:

@@ -4,8 +4,10 @@
 #include "formats/gguf.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
+#include <string_view>
 
 namespace lockstep {
 namespace {
@@ -17,14 +19,31 @@ struct BlockQ8 {
 };
 static_assert(sizeof(BlockQ8) == 34);
 
-std::int64_t block_bytes(GgufType type) {
-  switch (type) {
-    case GgufType::kF32: return 4;
-    case GgufType::kF16:
-    case GgufType::kBF16: return 2;
-    case GgufType::kQ8_0: return sizeof(BlockQ8);
+// ggml's types: how many values form a block, and its bytes. Those that it has dropped are missing.
+struct TypeInfo {
+  std::uint32_t code;
+  std::string_view name;
+  std::int64_t values, bytes;
+};
+constexpr std::array<TypeInfo, 34> kTypes = {
+    {{0, "F32", 1, 4},         {1, "F16", 1, 2},         {2, "Q4_0", 32, 18},
+     {3, "Q4_1", 32, 20},      {6, "Q5_0", 32, 22},      {7, "Q5_1", 32, 24},
+     {8, "Q8_0", 32, 34},      {9, "Q8_1", 32, 40},      {10, "Q2_K", 256, 84},
+     {11, "Q3_K", 256, 110},   {12, "Q4_K", 256, 144},   {13, "Q5_K", 256, 176},
+     {14, "Q6_K", 256, 210},   {15, "Q8_K", 256, 292},   {16, "IQ2_XXS", 256, 66},
+     {17, "IQ2_XS", 256, 74},  {18, "IQ3_XXS", 256, 98}, {19, "IQ1_S", 256, 50},
+     {20, "IQ4_NL", 32, 18},   {21, "IQ3_S", 256, 110},  {22, "IQ2_S", 256, 82},
+     {23, "IQ4_XS", 256, 136}, {24, "I8", 1, 1},         {25, "I16", 1, 2},
+     {26, "I32", 1, 4},        {27, "I64", 1, 8},        {28, "F64", 1, 8},
+     {29, "IQ1_M", 256, 56},   {30, "BF16", 1, 2},       {34, "TQ1_0", 256, 54},
+     {35, "TQ2_0", 256, 66},   {39, "MXFP4", 32, 17},    {40, "NVFP4", 64, 36},
+     {41, "Q1_0", 128, 18}}};
+
+const TypeInfo* find_type(GgufType type) {
+  for (const TypeInfo& info : kTypes) {
+    if (info.code == static_cast<std::uint32_t>(type)) return &info;
   }
-  return 0;
+  return nullptr;
 }
 
 template <typename T>
@@ -80,30 +99,41 @@ void decode_blocks(std::span<float> out, const std::byte* bytes, std::int64_t fi
 
 }  // namespace
 
-std::string_view name_of(GgufType type) {
+bool is_readable(GgufType type) {
   switch (type) {
-    case GgufType::kF32: return "F32";
-    case GgufType::kF16: return "F16";
-    case GgufType::kQ8_0: return "Q8_0";
-    case GgufType::kBF16: return "BF16";
+    case GgufType::kF32:
+    case GgufType::kF16:
+    case GgufType::kQ8_0:
+    case GgufType::kBF16: return true;
   }
-  return "unknown";
+  return false;
 }
 
-std::int64_t gguf_block_values(GgufType type) { return type == GgufType::kQ8_0 ? kBlock : 1; }
+std::string name_of(GgufType type) {
+  const TypeInfo* info = find_type(type);
+  return info == nullptr ? fmt::format("type {}", static_cast<std::uint32_t>(type))
+                         : std::string(info->name);
+}
+
+std::int64_t gguf_block_values(GgufType type) {
+  const TypeInfo* info = find_type(type);
+  return info == nullptr ? 1 : info->values;
+}
 
 std::int64_t gguf_row_bytes(GgufType type, std::int64_t cols) {
-  const std::int64_t values = gguf_block_values(type);
-  if (cols % values != 0) {
+  const TypeInfo* info = find_type(type);
+  if (info == nullptr) return 0;
+  if (cols % info->values != 0) {
     fail(ExitCode::kData, "rows of {} values cannot be {}: it needs multiples of {}", cols,
-         name_of(type), values);
+         info->name, info->values);
   }
-  return cols / values * block_bytes(type);
+  return cols / info->values * info->bytes;
 }
 
 void gguf_encode(GgufType type, std::span<const float> values, std::span<std::byte> out) {
   const auto count = static_cast<std::int64_t>(values.size());
-  CHECK(count % gguf_block_values(type) == 0, "{} values as {}", count, name_of(type));
+  CHECK(is_readable(type) && count % gguf_block_values(type) == 0, "{} values as {}", count,
+        name_of(type));
   CHECK(static_cast<std::int64_t>(out.size()) == gguf_row_bytes(type, count));
   switch (type) {
     case GgufType::kF32: encode_elements<float>(values, out.data()); return;
@@ -118,6 +148,7 @@ void gguf_encode(GgufType type, std::span<const float> values, std::span<std::by
 }
 
 void gguf_decode(std::span<float> out, GgufType type, const std::byte* bytes, std::int64_t first) {
+  CHECK(is_readable(type), "{}", name_of(type));
   switch (type) {
     case GgufType::kF32: decode_elements<float>(out, bytes, first); return;
     case GgufType::kF16: decode_elements<f16>(out, bytes, first); return;

@@ -93,7 +93,8 @@ class Exporter {
                              {"general.quantization_version", std::uint32_t{2}},
                              {"general.file_type", file_type(model_.type)}};
     foreign_family(config_).add_hyperparameters(metadata, config_);
-    add_vocabulary(metadata, *model_.tokenizer, model_.tokenizer_pre, config_.vocab);
+    add_vocabulary(metadata, *model_.tokenizer, model_.generation, model_.tokenizer_pre,
+                   config_.vocab);
     return metadata;
   }
 

@@ -4,6 +4,7 @@
 
 #include "core/weight_source.h"
 #include "data/tokenizer.h"
+#include "formats/generation_config.h"
 #include "formats/gguf.h"
 #include "nn/model_config.h"
 
@@ -20,6 +21,7 @@ struct GgufExport {
   GgufType type = GgufType::kF16;  // of matrices; vectors and the position table stay F32
   std::string tokenizer_pre;       // llama.cpp's name, or "": from the tokenizer
   const Tokenizer* tokenizer = nullptr;
+  GenerationConfig generation;  // where it says nothing, the tokenizer does
 };
 
 struct GgufSummary {

@@ -41,23 +41,6 @@ enum Kind : std::uint32_t {
 // Bytes of a value, the least a string takes.
 constexpr std::array<std::uint64_t, kKinds> kSizes = {1, 1, 2, 2, 4, 4, 4, 1, 8, 0, 8, 8, 8};
 
-// Names of types that are not read, for messages.
-constexpr std::array<std::pair<std::uint32_t, std::string_view>, 14> kOtherTypes = {
-    {{2, "Q4_0"},
-     {3, "Q4_1"},
-     {6, "Q5_0"},
-     {7, "Q5_1"},
-     {10, "Q2_K"},
-     {11, "Q3_K"},
-     {12, "Q4_K"},
-     {13, "Q5_K"},
-     {14, "Q6_K"},
-     {20, "IQ4_NL"},
-     {23, "IQ4_XS"},
-     {28, "F64"},
-     {34, "TQ1_0"},
-     {39, "MXFP4"}}};
-
 // Text of a file for a message: one line, printable, not too long.
 std::string shown(std::string_view text) {
   constexpr std::size_t kLongest = 80;
@@ -70,7 +53,8 @@ std::string shown(std::string_view text) {
 
 class Parser {
  public:
-  Parser(std::span<const std::byte> file, const std::string& path) : file_(file), path_(path) {}
+  Parser(std::span<const std::byte> file, const std::string& path, GgufReader::Types types)
+      : file_(file), path_(path), types_(types) {}
 
   GgufHeader parse() {
     check_magic();
@@ -219,7 +203,7 @@ class Parser {
     header_.entries.push_back({std::move(tensor), static_cast<std::int64_t>(offset)});
   }
 
-  // Every element takes at least a byte, so the file's size bounds their number.
+  // Every element takes at least a bit, so the file's size bounds their number.
   Shape get_shape(const std::string& what) {
     const auto rank = get<std::uint32_t>(what);
     if (rank < 1 || rank > Shape::kMaxRank) {
@@ -230,7 +214,7 @@ class Parser {
     std::uint64_t count = 1;
     for (std::uint32_t axis = 0; axis < rank; ++axis) {
       const auto size = get<std::uint64_t>(what);
-      if (size == 0 || size > file_.size() / count) {
+      if (size == 0 || size > 8 * file_.size() / count) {
         fail(ExitCode::kData, "{}: {} has an impossible size {} for a file of {}", path_, what,
              size, bytes_text(static_cast<std::int64_t>(file_.size())));
       }
@@ -241,15 +225,10 @@ class Parser {
   }
 
   GgufType get_type(const std::string& what) {
-    const auto code = get<std::uint32_t>(what);
-    const auto type = static_cast<GgufType>(code);
-    if (name_of(type) != "unknown") return type;
-    std::string name = fmt::format("type {}", code);
-    for (const auto& [other, text] : kOtherTypes) {
-      if (other == code) name = text;
-    }
+    const auto type = static_cast<GgufType>(get<std::uint32_t>(what));
+    if (is_readable(type) || types_ == GgufReader::Types::kAny) return type;
     fail(ExitCode::kData, "{}: {} is {}; F32, F16, BF16 and Q8_0 are read: take such a file", path_,
-         what, name);
+         what, name_of(type));
   }
 
   std::int64_t alignment() const {
@@ -263,29 +242,33 @@ class Parser {
     return *value;
   }
 
-  // Offsets become places in the file. Tensors follow each other in the order of their infos.
+  // Offsets become places in the file. Tensors follow each other in the order of their infos; where
+  // one of a type that nobody knows ends, only the next one tells.
   void place_tensors() {
     const std::int64_t step = alignment();
     const auto file_size = static_cast<std::int64_t>(file_.size());
     const std::int64_t data = gguf_padded(static_cast<std::int64_t>(at_), step);
     std::int64_t expected = 0;
+    bool known = true;
     for (GgufEntry& entry : header_.entries) {
       const GgufTensor& tensor = entry.tensor;
       const std::string what = fmt::format("tensor '{}'", shown(tensor.name));
-      if (entry.begin != expected) {
+      if (known ? entry.begin != expected : entry.begin < expected) {
         fail(ExitCode::kData, "{}: {} begins at offset {} of the data instead of {}; it is damaged",
              path_, what, entry.begin, expected);
       }
       const std::int64_t bytes =
           tensor.shape.rows() * gguf_row_bytes(tensor.type, tensor.shape.cols());
+      known = bytes > 0;
+      expected = entry.begin + gguf_padded(bytes, step);
       entry.begin += data;
       if (entry.begin > file_size || bytes > file_size - entry.begin) fail_end(what);
-      expected += gguf_padded(bytes, step);
     }
   }
 
   std::span<const std::byte> file_;
   const std::string& path_;
+  GgufReader::Types types_;
   std::uint64_t at_ = 0;
   std::set<std::string> keys_, names_;
   GgufHeader header_;
@@ -355,8 +338,9 @@ class Builder {
 
 }  // namespace
 
-GgufHeader parse_gguf_header(std::span<const std::byte> file, const std::string& path) {
-  return Parser(file, path).parse();
+GgufHeader parse_gguf_header(std::span<const std::byte> file, const std::string& path,
+                             GgufReader::Types types) {
+  return Parser(file, path, types).parse();
 }
 
 std::string gguf_header_bytes(const GgufMetadata& metadata, const std::vector<GgufTensor>& tensors,

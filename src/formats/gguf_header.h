@@ -23,8 +23,10 @@ struct GgufHeader {
 };
 
 // `file`: the whole file. Throws UserError(kData) naming `path` and the key or tensor: counts and
-// lengths beyond the file, unknown types, names that come twice, offsets with holes or overlaps.
-GgufHeader parse_gguf_header(std::span<const std::byte> file, const std::string& path);
+// lengths beyond the file, types that `types` does not allow, names that come twice, offsets with
+// holes or overlaps.
+GgufHeader parse_gguf_header(std::span<const std::byte> file, const std::string& path,
+                             GgufReader::Types types);
 
 // Magic to the padding before the data. `offsets`: of each tensor from the begin of the data.
 std::string gguf_header_bytes(const GgufMetadata& metadata, const std::vector<GgufTensor>& tensors,

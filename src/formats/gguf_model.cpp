@@ -24,6 +24,7 @@ class GgufModel {
     read_config();
     model.config = config_;
     model.dtype = dtype();
+    model.generation = read_generation(file_->metadata(), path_, config_.vocab);
     model.tokenizer = read_vocabulary(model.tokenizer_error, file_->metadata(), path_);
     model.weights = under_our_names(std::move(file_), config_, /*gguf=*/true, path_);
     return model;

@@ -17,15 +17,16 @@ struct GgufReader::State {
   std::vector<SourceTensor> tensors;
 };
 
-GgufReader::GgufReader(const std::string& path) : state_(std::make_unique<State>(path)) {
-  GgufHeader header = parse_gguf_header(state_->file.bytes(), path);
+GgufReader::GgufReader(const std::string& path, Types types)
+    : state_(std::make_unique<State>(path)) {
+  GgufHeader header = parse_gguf_header(state_->file.bytes(), path, types);
   state_->metadata = std::move(header.metadata);
   for (GgufEntry& entry : header.entries) {
     const std::string name = entry.tensor.name;
     state_->entries.emplace(name, std::move(entry));
   }
   for (const auto& [name, entry] : state_->entries) {
-    state_->tensors.push_back({name, entry.tensor.shape, std::string(name_of(entry.tensor.type))});
+    state_->tensors.push_back({name, entry.tensor.shape, name_of(entry.tensor.type)});
   }
 }
 

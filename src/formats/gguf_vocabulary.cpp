@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <string_view>
 #include <unordered_map>
@@ -122,6 +123,15 @@ std::string known_names(const std::string& name) {
   return fmt::format("known are {}", fmt::join(names, ", "));
 }
 
+constexpr const char* kTurnKey = "tokenizer.ggml.eot_token_id";
+constexpr const char* kMessageKey = "tokenizer.ggml.eom_token_id";
+// Our own key: generation_config.json, whole.
+constexpr const char* kGenerationKey = "lockstep.generation_config";
+// Control tokens at which llama.cpp ends a text whatever the keys say.
+constexpr std::array<std::string_view, 9> kEndTexts = {
+    "<|eot_id|>", "<|im_end|>",      "<|end|>", "<end_of_turn>", "<|endoftext|>",
+    "<|eom_id|>", "<|end_of_text|>", "< EOT >", "_<EOT>"};
+
 std::string their_pre_tokenizer(const TokenTable& table, const std::string& pre) {
   check_pre_tokenizer(pre);
   if (!pre.empty()) return pre;
@@ -161,14 +171,39 @@ void check_unique(const std::vector<std::string>& texts) {
   }
 }
 
-// What ends a generation when the tokenizer names nothing: llama.cpp would take id 11, which is
-// text. An unused id never comes; among bytes 0 is the one that text has not.
-std::int64_t end_token(const TokenTable& table, const std::vector<std::int32_t>& types) {
-  if (table.eos >= 0) return table.eos;
+// What ends a generation when nothing is named: llama.cpp would take id 11, which is text. An
+// unused id never comes; among bytes 0 is the one that text has not.
+std::int64_t unused_token(const TokenTable& table, const std::vector<std::int32_t>& types) {
   for (std::size_t id = 0; id < types.size(); ++id) {
     if (types[id] == kUnused) return static_cast<std::int64_t>(id);
   }
   return table.merges.empty() ? 0 : -1;
+}
+
+// The tokens that begin and end a text. llama.cpp has three keys for those that end one: the
+// tokenizer's own is eos, the one for "message" goes by its text, the next other is eot.
+void add_text_bounds(GgufMetadata& metadata, const TokenTable& table,
+                     const GenerationConfig& generation, const std::vector<std::int32_t>& types) {
+  const auto add = [&](const char* key, std::int64_t id) {
+    metadata.emplace_back(key, static_cast<std::uint32_t>(id));
+  };
+  const GenerationConfig all = completed(generation, table);
+  std::vector<std::int32_t> ends = all.eos;
+  const auto own = std::find(ends.begin(), ends.end(), table.eos);
+  if (own != ends.end()) std::rotate(ends.begin(), own, own + 1);
+  const std::int64_t end = ends.empty() ? unused_token(table, types) : ends.front();
+  const std::int64_t begin = all.bos >= 0 ? all.bos : end;
+  if (begin >= 0) add("tokenizer.ggml.bos_token_id", begin);
+  if (end >= 0) add("tokenizer.ggml.eos_token_id", end);
+  bool has_turn = false, has_message = false;
+  for (std::size_t i = 1; i < ends.size(); ++i) {
+    const auto id = static_cast<std::size_t>(ends[i]);
+    const bool message = id < table.entries.size() && table.entries[id].text == "<|eom_id|>";
+    bool& taken = message ? has_message : has_turn;
+    if (!taken) add(message ? kMessageKey : kTurnKey, ends[i]);
+    taken = true;
+  }
+  if (!generation.text.empty()) metadata.emplace_back(kGenerationKey, generation.text);
 }
 
 template <typename T>
@@ -281,8 +316,8 @@ void check_pre_tokenizer(const std::string& name) {
        name, known_names(name));
 }
 
-void add_vocabulary(GgufMetadata& metadata, const Tokenizer& tokenizer, const std::string& pre,
-                    std::int64_t rows) {
+void add_vocabulary(GgufMetadata& metadata, const Tokenizer& tokenizer,
+                    const GenerationConfig& generation, const std::string& pre, std::int64_t rows) {
   const TokenTable& table = tokenizer.table();
   const auto count = static_cast<std::size_t>(rows);
   CHECK(table.entries.size() <= count, "{} tokens, {} rows", table.entries.size(), rows);
@@ -295,7 +330,7 @@ void add_vocabulary(GgufMetadata& metadata, const Tokenizer& tokenizer, const st
   }
   check_unique(texts);
   for (const auto& [left, right] : table.merges) merges.push_back(left + " " + right);
-  const std::int64_t end = end_token(table, types);
+  const std::vector<std::int32_t> kinds = types;
   const auto add = [&](const char* key, GgufValue value) {
     metadata.emplace_back(key, std::move(value));
   };
@@ -304,9 +339,7 @@ void add_vocabulary(GgufMetadata& metadata, const Tokenizer& tokenizer, const st
   add("tokenizer.ggml.tokens", std::move(texts));
   add("tokenizer.ggml.token_type", std::move(types));
   add("tokenizer.ggml.merges", std::move(merges));
-  const std::int64_t begin = table.bos >= 0 ? table.bos : end;
-  if (begin >= 0) add("tokenizer.ggml.bos_token_id", static_cast<std::uint32_t>(begin));
-  if (end >= 0) add("tokenizer.ggml.eos_token_id", static_cast<std::uint32_t>(end));
+  add_text_bounds(metadata, table, generation, kinds);
   add("tokenizer.ggml.add_bos_token", table.add_bos);
   if (!table.chat.standard.empty()) add(kChatTemplateKey, table.chat.standard);
   std::vector<std::string> names;
@@ -315,6 +348,33 @@ void add_vocabulary(GgufMetadata& metadata, const Tokenizer& tokenizer, const st
     metadata.emplace_back(fmt::format("{}.{}", kChatTemplateKey, name), text);
   }
   if (!names.empty()) add("tokenizer.chat_templates", std::move(names));
+}
+
+GenerationConfig read_generation(const std::map<std::string, GgufValue>& metadata,
+                                 const std::string& path, std::int64_t vocab) {
+  if (const auto* text = find_value<std::string>(metadata, kGenerationKey)) {
+    return parse_generation_config(*text, fmt::format("{}: key {}", path, kGenerationKey), vocab);
+  }
+  const auto* merges = find_value<std::vector<std::string>>(metadata, "tokenizer.ggml.merges");
+  if (merges == nullptr || merges->empty()) return {};  // bytes: none of them ends a text
+  const auto tokens = static_cast<std::size_t>(vocab);
+  GenerationConfig config;
+  for (const char* key : {"tokenizer.ggml.eos_token_id", kTurnKey, kMessageKey}) {
+    config = with_end_token(config, read_id(metadata, key, tokens));
+  }
+  const auto* texts = find_value<std::vector<std::string>>(metadata, "tokenizer.ggml.tokens");
+  const auto* types = find_value<std::vector<std::int32_t>>(metadata, "tokenizer.ggml.token_type");
+  if (texts == nullptr || types == nullptr || types->size() != texts->size()) return config;
+  std::erase_if(config.eos, [&](std::int32_t id) {
+    return static_cast<std::size_t>(id) < types->size() &&
+           (*types)[static_cast<std::size_t>(id)] == kUnused;
+  });
+  for (std::size_t id = 0; id < std::min(texts->size(), tokens); ++id) {
+    const bool ends = (*types)[id] == kControl && std::find(kEndTexts.begin(), kEndTexts.end(),
+                                                            (*texts)[id]) != kEndTexts.end();
+    if (ends) config = with_end_token(config, static_cast<std::int32_t>(id));
+  }
+  return config;
 }
 
 std::unique_ptr<Tokenizer> read_vocabulary(std::string& error,

@@ -19,10 +19,14 @@ std::string read_dtype(const JsonKeys& keys) {
   keys.refuse(key, "is not supported, only float32, bfloat16 and float16");
 }
 
-// The first of several; one outside the vocabulary (a default that nobody changed) names no token.
-std::int64_t read_token_id(const JsonKeys& keys, const char* key, std::int64_t vocab) {
-  const std::vector<std::int64_t> ids = keys.token_ids(key);
-  return !ids.empty() && ids.front() < vocab ? ids.front() : -1;
+// Ids outside the vocabulary (defaults that nobody changed) name no token.
+std::vector<std::int32_t> read_token_ids(const JsonKeys& keys, const char* key,
+                                         std::int64_t vocab) {
+  std::vector<std::int32_t> ids;
+  for (const std::int64_t id : keys.token_ids(key)) {
+    if (id >= 0 && id < vocab) ids.push_back(static_cast<std::int32_t>(id));
+  }
+  return ids;
 }
 
 void read_model(ModelConfig& model, const JsonKeys& keys) {
@@ -48,8 +52,9 @@ HfConfig parse_hf_config(const std::string& text, const std::string& path) {
   HfConfig config;
   read_model(config.model, keys);
   config.dtype = read_dtype(keys);
-  config.bos_token_id = read_token_id(keys, "bos_token_id", config.model.vocab);
-  config.eos_token_id = read_token_id(keys, "eos_token_id", config.model.vocab);
+  const auto begins = read_token_ids(keys, "bos_token_id", config.model.vocab);
+  if (!begins.empty()) config.bos_token_id = begins.front();
+  config.eos_token_ids = read_token_ids(keys, "eos_token_id", config.model.vocab);
   if (const auto quantization = keys.object("quantization_config")) {
     config.quantization = quantization->dump();
   }

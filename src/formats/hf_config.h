@@ -6,15 +6,16 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace lockstep {
 
 struct HfConfig {
-  ModelConfig model;         // resolved
-  std::string dtype;         // fp32 | bf16 | fp16, of torch_dtype / dtype; "" if not said
-  std::string quantization;  // the JSON text of quantization_config, or ""
-  std::int64_t bos_token_id = -1;
-  std::int64_t eos_token_id = -1;  // the first, where there are several
+  ModelConfig model;               // resolved
+  std::string dtype;               // fp32 | bf16 | fp16, of torch_dtype / dtype; "" if not said
+  std::string quantization;        // the JSON text of quantization_config, or ""
+  std::int32_t bos_token_id = -1;  // -1: none
+  std::vector<std::int32_t> eos_token_ids;  // any of them ends a text
 };
 
 // Understands the model_types of foreign_families(). Throws UserError(kData) naming `path` and the

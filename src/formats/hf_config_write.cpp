@@ -47,7 +47,8 @@ std::string hf_config_text(const HfConfig& config) {
   out["initializer_range"] = model.init_std;
   // An id of null keeps transformers from taking its own default for another vocabulary.
   out["bos_token_id"] = config.bos_token_id >= 0 ? Json(config.bos_token_id) : Json();
-  out["eos_token_id"] = config.eos_token_id >= 0 ? Json(config.eos_token_id) : Json();
+  const auto& ends = config.eos_token_ids;
+  out["eos_token_id"] = ends.empty() ? Json() : ends.size() == 1 ? Json(ends[0]) : Json(ends);
   out["torch_dtype"] = out["dtype"] = torch_dtype(config.dtype);
   out["use_cache"] = true;
   if (!config.quantization.empty()) {

@@ -50,6 +50,15 @@ void add_tokenizer(ForeignModel& model, const std::string& directory) {
   }
 }
 
+GenerationConfig read_generation(const std::string& directory, const HfConfig& config) {
+  const std::string path = (fs::path(directory) / "generation_config.json").string();
+  std::error_code ignored;
+  const std::string text =
+      fs::exists(path, ignored) ? std::string(MappedFile(path).text(kMaxConfigBytes)) : "";
+  return parse_generation_config(text, path, config.model.vocab, config.bos_token_id,
+                                 config.eos_token_ids);
+}
+
 }  // namespace
 
 bool is_hugging_face(const std::string& path) {
@@ -73,6 +82,7 @@ ForeignModel open_hugging_face(const std::string& directory) {
                                       directory);
   }
   model.weights = under_our_names(std::move(weights), model.config, /*gguf=*/false, directory);
+  model.generation = read_generation(directory, config);
   add_tokenizer(model, directory);
   return model;
 }

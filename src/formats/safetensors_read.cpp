@@ -118,10 +118,14 @@ SafetensorsReader::SafetensorsReader(const std::string& path) : state_(std::make
   } else if (fs::exists(index, ignored)) {
     state_->add_indexed(path, index);
   } else {
+    const bool adapter = fs::exists(fs::path(path) / "adapter_model.safetensors", ignored);
     const bool pickled = fs::exists(fs::path(path) / "pytorch_model.bin", ignored) ||
                          fs::exists(fs::path(path) / "pytorch_model.bin.index.json", ignored);
     fail(ExitCode::kData, "{}: neither {} nor {} is here{}", path, kSingleName, kIndexName,
-         pickled ? "; pytorch_model.bin is not read: save it with safe_serialization=True" : "");
+         adapter   ? "; adapter_model.safetensors is an adapter: merge it into its base model "
+                     "(peft's merge_and_unload)"
+         : pickled ? "; pytorch_model.bin is not read: save it with safe_serialization=True"
+                   : "");
   }
   for (const auto& [name, location] : state_->locations) {
     state_->tensors.push_back({name, Shape(location.tensor.shape), location.tensor.dtype});

@@ -47,7 +47,8 @@ struct CheckpointMeta {
   std::string gemm_plan;
   std::string git_revision;
   std::string data_fingerprint;
-  std::string time;  // ISO 8601, UTC
+  std::string generation_config;  // JSON text of the model it began from, or ""
+  std::string time;               // ISO 8601, UTC
 };
 
 // Rows [row_begin, row_begin + rows) of a tensor along axis 0.

@@ -97,6 +97,7 @@ Json to_json(const CheckpointMeta& meta) {
                {"time", meta.time}};
   if (meta.best_val_loss) json["best_val_loss"] = *meta.best_val_loss;
   if (meta.best_step) json["best_step"] = *meta.best_step;
+  if (!meta.generation_config.empty()) json["generation_config"] = meta.generation_config;
   return json;
 }
 
@@ -125,6 +126,9 @@ CheckpointMeta meta_from(const Json& json) {
   meta.git_revision = string(json, "git_revision");
   meta.data_fingerprint = string(json, "data_fingerprint");
   meta.time = string(json, "time");
+  if (json.contains("generation_config")) {
+    meta.generation_config = string(json, "generation_config");
+  }
   return meta;
 }
 

@@ -49,7 +49,9 @@ void Trainer::initialize() {
     model_.parameters().initialize(options_.run.seed, in_.threads, stream_);
     return;
   }
-  load_weights(model_.parameters(), *in_.initial_weights, stream_, [this] { report_progress(); });
+  load_weights(model_.parameters(), *in_.initial_weights,
+               "model.init_from = " + options_.model.init_from, stream_,
+               [this] { report_progress(); });
 }
 
 void Trainer::restore(CheckpointReader& reader) {

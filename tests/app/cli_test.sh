@@ -106,6 +106,17 @@ expect 0 '"free_disk_bytes"' doctor --json
 "$program" plan good.toml >/dev/full 2>err
 [ $? = 74 ] || complain "plan >/dev/full: $(cat err)"
 
+# A reader that has seen enough is no error; nothing is said.
+for command in "plan good.toml" "doctor --json" "--version" "train --help"; do
+  exec 3> >(exec true)
+  sleep 0.2
+  # shellcheck disable=SC2086
+  "$program" $command >&3 2>err
+  code=$?
+  exec 3>&-
+  { [ "$code" = 0 ] && [ ! -s err ]; } || complain "$command into a closed pipe: $code $(cat err)"
+done
+
 # A shard, from preparing to inspecting.
 seq 1 4000 >numbers.txt
 expect 0 '^next: lockstep train' prepare --out=data numbers.txt

@@ -152,8 +152,9 @@ class Client:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
-    def tokenize(self, text):
-        return self.post("/tokenize", {"content": text, "add_special": False,
+    def tokenize(self, text, special=False):
+        """`special`: with what the file says stands before a text."""
+        return self.post("/tokenize", {"content": text, "add_special": special,
                                        "parse_special": False})["tokens"]
 
     def log_probabilities(self, ids, vocab):
@@ -179,7 +180,7 @@ def greedy_agrees(client, program, probe, path, log_error):
     and so may `generate`, which computes in the file's type: then the number of tokens before the
     first such place, up to which the texts are equal. "" when they differ elsewhere, or when a
     token of llama.cpp's is farther behind our best than that."""
-    prompt = client.tokenize(PROMPT)
+    prompt = client.tokenize(PROMPT, special=True)
     ids, pieces = client.greedy(prompt, GREEDY)
     ours = probe_log_probabilities(probe, path, prompt + ids)[len(prompt) - 1:-1]
     best = numpy.sort(ours, axis=1)
@@ -283,6 +284,28 @@ def unpaired(path, out):
     out.write_bytes(data)
 
 
+def with_first_token(path, out):
+    """The same file, telling engines to begin every text with its beginning-of-text token."""
+    data = bytearray(path.read_bytes())
+    field = gguf.GGUFReader(path).fields["tokenizer.ggml.add_bos_token"]
+    at = field.offset + sum(part.nbytes for part in field.parts[:-1])
+    assert data[at] == 0
+    data[at] = 1
+    out.write_bytes(data)
+
+
+def check_first_token(program, probe, case, path, log_error):
+    """`generate` begins a text with the token that the file says, as llama.cpp does."""
+    first = path.parent / "first.gguf"
+    with_first_token(path, first)
+    client = Client(first)
+    plain, begun = client.tokenize(PROMPT), client.tokenize(PROMPT, special=True)
+    assert begun[1:] == plain and len(begun) == len(plain) + 1, (plain, begun)
+    greedy = greedy_agrees(client, program, probe, first, log_error)
+    assert greedy != "", "generate and llama.cpp differ on a file with add_bos_token"
+    print(f"{case:14} texts begin with token {begun[0]}: greedy {greedy}", flush=True)
+
+
 def run_case(program, probe, case):
     good = True
     with tempfile.TemporaryDirectory() as name:
@@ -310,6 +333,8 @@ def run_case(program, probe, case):
             good = good and ok
             print(f"{case:14} {form:5} {error:10.1e} {100 * change:9.4f} {loss:7.3f} {same:6.2f} "
                   f"{greedy:>6}{'' if ok else '  FAILED'}", flush=True)
+        if case == "llama tied":
+            check_first_token(program, probe, case, folder / "F32.gguf", FORMATS["F32"][1])
         if case == "llama":
             unpaired(folder / "F32.gguf", folder / "bad.gguf")
             ours = probe_log_probabilities(probe, folder / "F32.gguf", ids)

@@ -38,7 +38,7 @@ void probe(const char* model_path, const char* tokens_path, const char* out_path
   plan.seq_len = plan.cache_tokens = static_cast<std::int64_t>(tokens.size());
   const auto model =
       make_model(source.options.model, plan, arena, &device->kernels().scratch_bytes);
-  load_weights(model->parameters(), *source.weights, stream);
+  load_weights(model->parameters(), *source.weights, model_path, stream);
   const auto count = static_cast<std::int64_t>(tokens.size());
   const Tensor input = arena.allocate("tokens", {count}, DType::kI32, MemoryGroup::kActivations);
   stream.copy(input.data, tokens.data(), input.bytes());

@@ -1,8 +1,9 @@
 // Sampling: greedy, top-k, top-p, the seed; and text that outgrows the context.
 #include "eval/generate.h"
 
-#include "support/support.h"
+#include "eval/fixture.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace lockstep {
@@ -71,10 +72,12 @@ TEST(Generate, GoesOnWhenTheContextIsFull) {
       make_model(config, {.mode = ModelPlan::Mode::kInference, .seq_len = 16, .cache_tokens = 16},
                  arena, &machine.device->kernels().scratch_bytes);
   model->parameters().initialize(2, 1, *machine.stream);
-  const auto run = [&](std::int64_t tokens, std::int64_t stop_after) {
+  const auto run = [&](std::int64_t tokens, std::int64_t stop_after,
+                       const std::vector<std::int32_t>& stops = {}) {
     std::vector<std::int32_t> text;
     generate(
-        *model, arena, test::random_ints(40, 1, 64), {.max_tokens = tokens, .seed = 7},
+        *model, arena, test::random_ints(40, 1, 64),
+        {.max_tokens = tokens, .seed = 7, .stop_tokens = stops},
         [&](std::int32_t token) {
           text.push_back(token);
           return static_cast<std::int64_t>(text.size()) < stop_after;
@@ -87,6 +90,26 @@ TEST(Generate, GoesOnWhenTheContextIsFull) {
   EXPECT_EQ(run(50, 1000), text);
   EXPECT_EQ(run(50, 5), std::vector<std::int32_t>(text.begin(), text.begin() + 5));
   for (const std::int32_t token : text) EXPECT_LT(token, 64);
+  // Any of the stop tokens ends the text and is no part of it.
+  const auto first = std::find(text.begin(), text.end(), text[9]);
+  EXPECT_EQ(run(50, 1000, {-1, text[9]}), std::vector<std::int32_t>(text.begin(), first));
+  EXPECT_EQ(run(50, 1000, {text[9], -1}), std::vector<std::int32_t>(text.begin(), first));
+  EXPECT_TRUE(run(50, 1000, {text[9], text[0]}).empty());
+}
+
+// Weights are finite, but what grows out of them is not.
+TEST(Generate, LogitsThatAreNotFiniteAreAnError) {
+  test::Machine machine = test::open_cpu();
+  Arena arena(*machine.device);
+  const auto model = test::open_model(machine, arena, /*batch=*/1, /*cache_tokens=*/16);
+  model->parameters().initialize(2, 1, *machine.stream);
+  const Tensor& weights = model->parameters().weights();
+  std::fill_n(weights.as<float>(), weights.count(), 1e30f);
+  test::expect_error(ExitCode::kData, {"logits are not finite", "fp32"}, [&] {
+    generate(
+        *model, arena, {1, 2, 3}, {.max_tokens = 2}, [](std::int32_t) { return true; },
+        *machine.stream);
+  });
 }
 
 }  // namespace

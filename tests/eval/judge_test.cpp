@@ -4,6 +4,8 @@
 #include "eval/evaluate.h"
 #include "eval/fixture.h"
 
+#include <cmath>
+
 namespace lockstep {
 namespace {
 
@@ -29,7 +31,7 @@ TEST(Judge, AsksEveryModelTheSame) {
   Arena arena(*machine.device);
   const auto model = test::open_model(machine, arena, 2);
   model->parameters().initialize(3, 1, *machine.stream);
-  Evaluator evaluator(arena, *machine.device, 2, test::kSeqLen);
+  Evaluator evaluator(EvalBuffers(arena, 2, test::kSeqLen), *machine.device);
   const auto direct = evaluator.run(*model, tiny_data(folder, 5), 0, *world, {}, *machine.stream);
   EXPECT_EQ(one->loss, direct->loss);
   EXPECT_EQ(one->accuracy, direct->accuracy);
@@ -42,6 +44,25 @@ TEST(Judge, AStopLeavesNoAnswer) {
   Judge judge(*machine.device, *world, tiny_data(folder, 2), {}, [] { return true; });
   DrawnWeights weights(3);
   EXPECT_FALSE(judge.run({.config = test::tiny_model(), .weights = weights}).has_value());
+}
+
+TEST(Judge, NamesTheTensorThatIsNotFinite) {
+  const TempDir folder;
+  test::Machine machine = test::open_cpu();
+  const auto world = make_self_world();
+  Judge judge(*machine.device, *world, tiny_data(folder, 2), {}, {});
+  const ModelConfig config = test::tiny_model();
+  for (const float bad : {std::nanf(""), HUGE_VALF}) {
+    DrawnWeights weights(3);
+    weights.spoil("model.layers.0.mlp.up_proj.weight", 7, bad);
+    test::expect_error(
+        ExitCode::kData, {"runs/x step 3: tensor model.layers.0.mlp.up_proj.weight holds "},
+        [&] { judge.run({.config = config, .weights = weights, .name = "runs/x step 3"}); });
+  }
+  DrawnWeights large(3);
+  large.spoil("model.norm.weight", 0, 3e38f);
+  test::expect_error(ExitCode::kData, {"m: its loss is not finite", "fp32"},
+                     [&] { judge.run({.config = config, .weights = large, .name = "m"}); });
 }
 
 }  // namespace

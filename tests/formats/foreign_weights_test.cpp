@@ -1,7 +1,6 @@
 // Foreign names and layouts become ours whatever rows are asked for; what does not fit is refused
 // by the name that stands in the file.
-#include "formats/foreign_model.h"
-#include "formats/memory_source.h"
+#include "formats/foreign_sample.h"
 
 #include <gtest/gtest.h>
 
@@ -11,26 +10,8 @@ namespace {
 using test::first_difference;
 using test::foreign_source;
 using test::MemorySource;
-
-ModelConfig shape(const std::string& architecture) {
-  ModelConfig config;
-  config.architecture = architecture;
-  config.layers = 2;
-  config.heads = 2;
-  config.kv_heads = architecture == "gpt2" ? 2 : 1;
-  config.hidden = 16;
-  config.ffn = 24;
-  config.vocab = 40;
-  config.seq_len = 12;
-  config.attention_bias = architecture == "llama" ? "true" : "";
-  resolve(config, /*tokenizer_vocab=*/0);
-  return config;
-}
-
-std::unique_ptr<WeightSource> renamed(MemorySource source, const ModelConfig& config,
-                                      bool gguf = false) {
-  return under_our_names(std::make_unique<MemorySource>(std::move(source)), config, gguf, "dir");
-}
+using test::renamed;
+using test::small_shape;
 
 std::string refusal(MemorySource source, const ModelConfig& config, bool gguf = false) {
   try {
@@ -45,7 +26,7 @@ std::string refusal(MemorySource source, const ModelConfig& config, bool gguf = 
 TEST(ForeignWeights, EveryLayoutReadsBackAsOurs) {
   for (const char* architecture : {"gpt2", "llama", "qwen2"}) {
     for (const bool gguf : {false, true}) {
-      const ModelConfig config = shape(architecture);
+      const ModelConfig config = small_shape(architecture);
       const auto weights = renamed(
           foreign_source(config, gguf ? Naming::kGguf : Naming::kHuggingFace), config, gguf);
       EXPECT_EQ(first_difference(*weights, config), "") << architecture << " gguf " << gguf;
@@ -59,38 +40,8 @@ TEST(ForeignWeights, EveryLayoutReadsBackAsOurs) {
   }
 }
 
-// The table itself, so that reader and writer cannot be wrong together.
-TEST(ForeignWeights, NamesAndLayoutsAreThoseOfTheOtherPrograms) {
-  const auto find = [](const MemorySource& source, const char* name) {
-    const SourceTensor* tensor = source.find(name);
-    return tensor == nullptr ? std::string("absent") : tensor->shape.str();
-  };
-  const MemorySource gpt2 = foreign_source(shape("gpt2"), Naming::kHuggingFace);
-  EXPECT_EQ(find(gpt2, "transformer.h.1.attn.c_attn.weight"), "[16, 48]");
-  EXPECT_EQ(find(gpt2, "transformer.h.0.mlp.c_fc.weight"), "[16, 24]");
-  EXPECT_EQ(find(gpt2, "transformer.h.0.mlp.c_proj.weight"), "[24, 16]");
-  EXPECT_EQ(find(gpt2, "transformer.wpe.weight"), "[12, 16]");
-  EXPECT_EQ(find(gpt2, "lm_head.weight"), "absent");
-  const MemorySource llama = foreign_source(shape("llama"), Naming::kHuggingFace);
-  EXPECT_EQ(find(llama, "model.layers.1.self_attn.k_proj.weight"), "[8, 16]");
-  EXPECT_EQ(find(llama, "model.layers.1.self_attn.o_proj.bias"), "[16]");
-  EXPECT_EQ(find(llama, "lm_head.weight"), "[40, 16]");
-  const MemorySource gguf = foreign_source(shape("gpt2"), Naming::kGguf);
-  EXPECT_EQ(find(gguf, "blk.0.attn_qkv.weight"), "[48, 16]");
-  EXPECT_EQ(find(gguf, "position_embd.weight"), "[12, 16]");
-  EXPECT_EQ(find(foreign_source(shape("qwen2"), Naming::kGguf), "blk.1.attn_v.bias"), "[8]");
-  // Neighbour pairs: the second of the stored rows is the first of the second half.
-  const ModelConfig config = shape("llama");
-  MemorySource pairs = foreign_source(config, Naming::kGguf);
-  std::vector<float> row(16), ours(16);
-  pairs.read("blk.0.attn_q.weight", 9, row);
-  const auto weights = renamed(foreign_source(config, Naming::kGguf), config, /*gguf=*/true);
-  weights->read("model.layers.0.self_attn.q_proj.weight", 12, ours);
-  EXPECT_EQ(row, ours);
-}
-
 TEST(ForeignWeights, LargeTransposedTensorsAreReadInBlocks) {
-  ModelConfig config = shape("gpt2");
+  ModelConfig config = small_shape("gpt2");
   config.ffn = 1 << 19;  // a block holds two of the 16 stored rows
   const std::vector<Parameter> parameters = declared_parameters(config);
   const auto weights = renamed(foreign_source(config, Naming::kHuggingFace), config);
@@ -105,7 +56,7 @@ TEST(ForeignWeights, LargeTransposedTensorsAreReadInBlocks) {
 }
 
 TEST(ForeignWeights, KnownBuffersAndBareNamesAreAccepted) {
-  const ModelConfig config = shape("gpt2");
+  const ModelConfig config = small_shape("gpt2");
   MemorySource source = foreign_source(config, Naming::kHuggingFace);
   MemorySource bare;
   for (const SourceTensor& tensor : source.tensors()) {
@@ -116,15 +67,53 @@ TEST(ForeignWeights, KnownBuffersAndBareNamesAreAccepted) {
   EXPECT_EQ(first_difference(*renamed(bare, config), config), "");
   source.add("transformer.h.0.attn.bias", {1, 1, 12, 12}, std::vector<float>(144));
   source.add("transformer.h.0.attn.masked_bias", {}, {0.0f});
-  source.add("lm_head.weight", {40, 16}, std::vector<float>(640));
   EXPECT_EQ(refusal(source, config), "");
-  MemorySource llama = foreign_source(shape("llama"), Naming::kHuggingFace);
+  MemorySource llama = foreign_source(small_shape("llama"), Naming::kHuggingFace);
   llama.add("model.layers.0.self_attn.rotary_emb.inv_freq", {4}, std::vector<float>(4));
-  EXPECT_EQ(refusal(llama, shape("llama")), "");
+  EXPECT_EQ(refusal(llama, small_shape("llama")), "");
+  MemorySource base;
+  for (const SourceTensor& tensor : llama.tensors()) {
+    std::vector<float> values(static_cast<std::size_t>(tensor.shape.count()));
+    llama.read(tensor.name, 0, values);
+    const bool prefixed = tensor.name.starts_with("model.");
+    base.add(prefixed ? tensor.name.substr(6) : tensor.name, tensor.shape, values);
+  }
+  EXPECT_EQ(first_difference(*renamed(base, small_shape("llama")), small_shape("llama")), "");
+  base.remove("lm_head.weight");
+  EXPECT_NE(
+      refusal(base, small_shape("llama")).find("lm_head.weight is missing; these are the files of"),
+      std::string::npos);
+}
+
+// A configuration that ties the output, and files that bring one: the same once more, or refused.
+TEST(ForeignWeights, ATiedOutputMustBeTheEmbedding) {
+  for (const char* architecture : {"gpt2", "qwen2"}) {
+    ModelConfig config = small_shape(architecture);
+    config.tie_embeddings = "true";
+    const MemorySource source = foreign_source(config, Naming::kHuggingFace);
+    const char* embedding =
+        config.architecture == "gpt2" ? "transformer.wte.weight" : "model.embed_tokens.weight";
+    std::vector<float> values(40 * 16);
+    MemorySource equal = source;
+    equal.read(embedding, 0, values);
+    equal.add("lm_head.weight", {40, 16}, values);
+    EXPECT_EQ(refusal(equal, config), "");
+    values.back() += 1.0f;
+    MemorySource other = source;
+    other.add("lm_head.weight", {40, 16}, values);
+    EXPECT_EQ(refusal(other, config),
+              std::string("dir: tie_word_embeddings is true, but tensor lm_head.weight [40, 16] is "
+                          "not the embedding ") +
+                  embedding + "; set it to false to use lm_head.weight, or remove that tensor");
+    MemorySource misshapen = source;
+    misshapen.add("lm_head.weight", {20, 32}, values);
+    EXPECT_NE(refusal(misshapen, config).find("lm_head.weight [20, 32] is not the embedding"),
+              std::string::npos);
+  }
 }
 
 TEST(ForeignWeights, ALongerPositionTableGivesItsFirstRows) {
-  const ModelConfig stored = shape("gpt2");
+  const ModelConfig stored = small_shape("gpt2");
   ModelConfig shorter = stored;
   shorter.seq_len = 5;
   const auto weights = renamed(foreign_source(stored, Naming::kHuggingFace), shorter);
@@ -138,7 +127,7 @@ TEST(ForeignWeights, ALongerPositionTableGivesItsFirstRows) {
 }
 
 TEST(ForeignWeights, RefusesMissingMisshapenAndUnknownTensors) {
-  const ModelConfig config = shape("gpt2");
+  const ModelConfig config = small_shape("gpt2");
   MemorySource source = foreign_source(config, Naming::kHuggingFace);
   source.remove("transformer.h.1.ln_2.bias");
   EXPECT_EQ(refusal(source, config), "dir: tensor transformer.h.1.ln_2.bias is missing");
@@ -154,10 +143,11 @@ TEST(ForeignWeights, RefusesMissingMisshapenAndUnknownTensors) {
   EXPECT_NE(refusal(source, config).find("transformer.h.2.ln_1.weight has no place in a gpt2"),
             std::string::npos);
 
-  const ModelConfig llama = shape("llama");
+  const ModelConfig llama = small_shape("llama");
   source = foreign_source(llama, Naming::kHuggingFace);
   source.remove("lm_head.weight");
-  EXPECT_EQ(refusal(source, llama), "dir: tensor lm_head.weight is missing");
+  EXPECT_EQ(refusal(source, llama).rfind("dir: tensor lm_head.weight is missing; these are", 0),
+            0u);
   source = foreign_source(llama, Naming::kGguf);
   source.remove("output.weight");
   EXPECT_EQ(refusal(source, llama, /*gguf=*/true), "dir: tensor output.weight is missing");

@@ -4,6 +4,7 @@
 
 #include "formats/gguf.h"
 #include "formats/gguf_fixture.h"
+#include "formats/gguf_vocabulary.h"
 #include "formats/rope_factors.h"
 
 #include <cmath>

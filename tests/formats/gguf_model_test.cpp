@@ -1,6 +1,6 @@
 // GGUF files opened as models: our own exports come back with the same shape and weights; foreign
 // files are understood or refused by key and tensor.
-#include "formats/gguf_fixture.h"
+#include "formats/gguf_model_fixture.h"
 #include "formats/rope_factors.h"
 
 #include <cmath>
@@ -11,6 +11,8 @@ namespace {
 
 using testing::expect_data_error;
 using testing::export_small;
+using testing::GgufModelTest;
+using testing::Parts;
 using testing::read_all;
 using testing::ScratchDirectory;
 using testing::small_config;
@@ -18,61 +20,6 @@ using testing::small_table;
 using testing::spill;
 using testing::TableTokenizer;
 using testing::value_of;
-
-// A file's parts, to be changed and written again.
-struct Parts {
-  GgufMetadata metadata;
-  std::vector<GgufTensor> tensors;
-  std::map<std::string, std::vector<float>> values;
-
-  explicit Parts(const std::string& path) {
-    GgufReader reader(path);
-    for (const auto& [key, value] : reader.metadata()) metadata.emplace_back(key, value);
-    for (const SourceTensor& tensor : reader.tensors()) {
-      tensors.push_back({tensor.name, tensor.shape, GgufType::kF32});
-      values[tensor.name] = read_all(reader, tensor.name);
-    }
-  }
-  void set(const std::string& key, GgufValue value) {
-    remove(key);
-    metadata.emplace_back(key, std::move(value));
-  }
-  void remove(const std::string& key) {
-    std::erase_if(metadata, [&](const auto& pair) { return pair.first == key; });
-  }
-  void remove_tensor(const std::string& name) {
-    std::erase_if(tensors, [&](const GgufTensor& tensor) { return tensor.name == name; });
-  }
-  void add_tensor(const std::string& name, Shape shape, float value) {
-    tensors.push_back({name, shape, GgufType::kF32});
-    values[name].assign(static_cast<std::size_t>(shape.count()), value);
-  }
-  void write(const std::string& path) const {
-    std::filesystem::remove(path);
-    GgufWriter writer(path, metadata, tensors);
-    for (const GgufTensor& tensor : tensors) writer.append(tensor.name, values.at(tensor.name));
-    writer.finish();
-  }
-};
-
-class GgufModelTest : public ::testing::Test {
- protected:
-  Parts parts(const std::string& arch) {
-    std::filesystem::remove(path_);
-    export_small(path_, small_config(arch), GgufType::kF32, tokenizer_);
-    return Parts(path_);
-  }
-  void expect_refused(const Parts& parts, const std::string& message) {
-    parts.write(path_);
-    SCOPED_TRACE(message);
-    expect_data_error([&] { open_gguf(path_); }, message);
-    expect_data_error([&] { open_gguf(path_); }, path_ + ": ");
-  }
-
-  ScratchDirectory scratch_;
-  std::string path_ = scratch_ / "m.gguf";
-  TableTokenizer tokenizer_{small_table()};
-};
 
 TEST_F(GgufModelTest, ExportsComeBack) {
   for (const std::string arch : {"gpt2", "llama", "qwen2"}) {
@@ -124,34 +71,6 @@ TEST_F(GgufModelTest, WhatIsWrittenAsLlamaComesBackAsOne) {
   for (const float zero : read_all(*model.weights, "model.layers.0.self_attn.o_proj.bias")) {
     EXPECT_EQ(zero, 0.0f);
   }
-}
-
-TEST_F(GgufModelTest, RotaryScalingOfOtherFiles) {
-  for (const char* scaling : {"llama3:8,1,4,8192", "llama3:32,1,4,8192", "linear:2.5"}) {
-    std::filesystem::remove(path_);
-    ModelConfig config = small_config("llama");
-    config.rope_scaling = scaling;
-    config.rope_theta = 500000.0;
-    config.head_dim = 64;
-    export_small(path_, config, GgufType::kF32, tokenizer_);
-    Parts file(path_);
-    file.remove(kRopeScalingKey);
-    file.write(path_);
-    EXPECT_EQ(open_gguf(path_).config.rope_scaling, scaling);
-  }
-  Parts none = parts("llama");
-  none.add_tensor(kRopeFactorsName, {8}, 1.0f);
-  none.write(path_);
-  EXPECT_EQ(open_gguf(path_).config.rope_scaling, "");
-  none.values[kRopeFactorsName][5] = 1.5f;
-  expect_refused(none, "tensor rope_freqs.weight holds a rotary scaling that is not known");
-  none.set(kRopeScalingKey, std::string("llama3:8,1,4,8192"));
-  expect_refused(none, "tensor rope_freqs.weight holds a rotary scaling that is not known");
-  none.set(kRopeScalingKey, std::string("llama9"));
-  expect_refused(none, "key lockstep.rope_scaling: model.rope_scaling = \"llama9\"");
-  Parts shape = parts("llama");
-  shape.add_tensor(kRopeFactorsName, {4}, 2.0f);
-  expect_refused(shape, "tensor rope_freqs.weight has shape [4] instead of [8]");
 }
 
 TEST_F(GgufModelTest, Tokenizers) {
@@ -209,44 +128,6 @@ TEST_F(GgufModelTest, BytesComeBackAsBytes) {
   const ForeignModel model = open_gguf(path_);
   ASSERT_NE(model.tokenizer, nullptr) << model.tokenizer_error;
   EXPECT_EQ(model.tokenizer->name(), "byte");
-}
-
-TEST_F(GgufModelTest, KeysThatAreMissingOrWrong) {
-  for (const char* key :
-       {"context_length", "embedding_length", "block_count", "feed_forward_length",
-        "attention.head_count", "attention.layer_norm_rms_epsilon"}) {
-    Parts file = parts("llama");
-    file.remove(std::string("llama.") + key);
-    expect_refused(file, fmt::format("key llama.{} is missing", key));
-    file.set(std::string("llama.") + key, std::string("x"));
-    expect_refused(file, fmt::format("key llama.{} is no number", key));
-  }
-  Parts file = parts("llama");
-  file.remove("general.architecture");
-  expect_refused(file, "key general.architecture is missing");
-  file.set("general.architecture", std::uint32_t{1});
-  expect_refused(file, "key general.architecture is no string");
-  file.set("general.architecture", std::string("mamba"));
-  expect_refused(file, "key general.architecture = 'mamba' is not supported");
-
-  const auto refused_with = [&](const std::string& key, GgufValue value, const std::string& why) {
-    Parts changed = parts("llama");
-    changed.set("llama." + key, std::move(value));
-    expect_refused(changed, "key llama." + key + " " + why);
-  };
-  refused_with("block_count", std::uint32_t{0}, "= 0 is no size");
-  refused_with("block_count", 2.5f, "= 2.5 is no size");
-  refused_with("block_count", ~std::uint64_t{0}, "= 1.8446744073709552e+19 is no size");
-  refused_with("embedding_length", std::int32_t{-64}, "= -64 is no size");
-  refused_with("attention.head_count", std::vector<std::uint32_t>{4, 4}, "is no number");
-  refused_with("rope.freq_base", std::numeric_limits<float>::quiet_NaN(), "is no number");
-  refused_with("expert_count", std::uint32_t{8}, "= 8 is not supported (only 0 is)");
-  refused_with("attention.sliding_window", std::uint32_t{64}, "= 64 is not supported");
-  refused_with("logit_scale", 0.5f, "= 0.5 is not supported (only 1 is)");
-  refused_with("attention.causal", false, "= 0 is not supported");
-  refused_with("attention.value_length", std::uint32_t{8}, "= 8 is not supported: it must be 16");
-  refused_with("rope.dimension_count", std::uint32_t{8}, "= 8 is not supported: whole heads");
-  refused_with("rope.scaling.type", std::string("yarn"), "= 'yarn' is not supported");
 }
 
 TEST_F(GgufModelTest, ShapesThatDoNotFit) {

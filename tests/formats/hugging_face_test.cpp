@@ -155,6 +155,21 @@ TEST_F(HuggingFace, ATokenizerMayHaveFewerEntriesNeverMore) {
   expect_refused("the tokenizer has 256 entries, config.json's vocab_size is only 200");
 }
 
+TEST_F(HuggingFace, BothFilesSayWhatEndsAText) {
+  HfConfig config = shape("llama");
+  config.bos_token_id = 1;
+  config.eos_token_ids = {5, 6};
+  write_model(config);
+  EXPECT_EQ(open_hugging_face(directory_).generation.eos, (std::vector<std::int32_t>{5, 6}));
+  write("generation_config.json", R"({"eos_token_id": [7, 5], "top_k": 50})");
+  const GenerationConfig generation = open_hugging_face(directory_).generation;
+  EXPECT_EQ(generation.bos, 1);
+  EXPECT_EQ(generation.eos, (std::vector<std::int32_t>{7, 5}));
+  EXPECT_NE(generation.text.find("\"top_k\": 50"), std::string::npos);
+  write("generation_config.json", "[]");
+  expect_refused("generation_config.json: not a JSON object");
+}
+
 TEST_F(HuggingFace, NamesWhatIsMissing) {
   expect_refused("config.json");
   write("config.json", hf_config_text(shape("gpt2")));

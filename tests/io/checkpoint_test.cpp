@@ -69,6 +69,7 @@ TEST(Checkpoint, MetaComesBackExactly) {
   ScratchDirectory scratch;
   State state = testing::small_state();
   state.meta.started_from = "runs/other/checkpoints/step_00000010";
+  state.meta.generation_config = R"({"eos_token_id": [1, 2]})";
   const CheckpointMeta& meta = state.meta;
   CheckpointReader reader(testing::save(scratch.path(), state, 2));
   const CheckpointMeta& read = reader.meta();
@@ -89,6 +90,7 @@ TEST(Checkpoint, MetaComesBackExactly) {
   EXPECT_EQ(read.gemm_plan, meta.gemm_plan);
   EXPECT_EQ(read.git_revision, meta.git_revision);
   EXPECT_EQ(read.data_fingerprint, meta.data_fingerprint);
+  EXPECT_EQ(read.generation_config, meta.generation_config);
   EXPECT_EQ(read.time, meta.time);
   state.meta.best_val_loss.reset();
   state.meta.step += 1;

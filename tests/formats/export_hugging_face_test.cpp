@@ -62,10 +62,6 @@ std::string export_to(const ScratchDirectory& scratch, const std::string& name,
   return directory;
 }
 
-DType dtype_named(const std::string& name) {
-  return name == "bf16" ? DType::kBF16 : name == "fp16" ? DType::kF16 : DType::kF32;
-}
-
 TEST(Export, EveryArchitectureReadsBackInEveryType) {
   for (const char* architecture : {"gpt2", "llama", "qwen2"}) {
     const ModelConfig config = tiny(architecture);
@@ -81,7 +77,7 @@ TEST(Export, EveryArchitectureReadsBackInEveryType) {
       EXPECT_EQ(model.tokenizer, nullptr);
       for (const Parameter& parameter : declared_parameters(config)) {
         std::vector<float> wanted = all_of(weights, parameter);
-        for (float& x : wanted) x = rounded_to(x, dtype_named(dtype));
+        for (float& x : wanted) x = rounded_to(x, dtype_named(dtype).value());
         EXPECT_EQ(all_of(*model.weights, parameter), wanted) << parameter.name;
       }
     }
@@ -255,6 +251,27 @@ TEST(Export, RefusesInt8ForConv1D) {
                "--quantize w8a8: this is a gpt2, and its projections are Conv1D, which "
                "compressed-tensors cannot hold: export --format gguf",
                [&] { export_to(scratch, "x", config, weights, {.quantize = "w8a8"}); });
+}
+
+// What a model says of generating text goes into both files, and comes back.
+TEST(Export, KeepsTheGenerationConfig) {
+  const ScratchDirectory scratch;
+  const ModelConfig config = tiny("llama");
+  test::MemorySource weights = random_weights(config);
+  const GenerationConfig generation = parse_generation_config(
+      R"({"eos_token_id": [7, 9], "bos_token_id": 3, "temperature": 0.6})", "x", config.vocab);
+  const std::string directory = scratch / "x";
+  std::filesystem::create_directory(directory);
+  write_hugging_face(directory, {.config = config, .weights = &weights, .generation = generation},
+                     {});
+  const json hf = json::parse(slurp(directory + "/config.json"));
+  EXPECT_EQ(hf["eos_token_id"], json::array({7, 9}));
+  EXPECT_EQ(hf["bos_token_id"], 3);
+  EXPECT_EQ(json::parse(slurp(directory + "/generation_config.json")),
+            json::parse(generation.text));
+  const ForeignModel back = open_hugging_face(directory);
+  EXPECT_EQ(back.generation.text, generation.text);
+  EXPECT_EQ(back.generation.eos, generation.eos);
 }
 
 TEST(Export, ProgressCountsToTheEndAndMayStop) {
