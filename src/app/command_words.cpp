@@ -8,6 +8,7 @@ namespace {
 
 constexpr const char* kLogits = "raise memory.lm_head_chunks or lower train.micro_batch_size";
 constexpr const char* kActivations = "lower train.micro_batch_size or model.seq_len";
+constexpr const char* kSum = "check the sizes in [model] and train.micro_batch_size";
 constexpr const char* kLength = "(model.seq_len + 1); lower model.seq_len or bring more text";
 
 // What all of them call the same.
@@ -26,18 +27,22 @@ CommandWords with_common(CommandWords words) {
 CommandWords eval_words() {
   return with_common({{kLogits, "lower --micro-batch-size"},
                       {kActivations, "lower --micro-batch-size or --seq-len"},
+                      {kSum, "check the model's sizes and --micro-batch-size"},
                       {kLength, "(--seq-len + 1); lower --seq-len or bring more text"}});
 }
 
 CommandWords export_words() {
   return with_common({{kLogits, "use --device=cpu"},
                       {kActivations, "use --device=cpu"},
+                      {kSum, "check the model's sizes"},
                       {kLength, "(the model's context + 1); bring more text"}});
 }
 
 CommandWords generate_words() {
   return with_common(
-      {{kLogits, "use --device=cpu"}, {kActivations, "lower --max-tokens or use --device=cpu"}});
+      {{kLogits, "use --device=cpu"},
+       {kActivations, "lower --max-tokens or use --device=cpu"},
+       {kSum, "check the model's sizes"}});
 }
 
 std::string in_words_of(const CommandWords& words, std::string message) {

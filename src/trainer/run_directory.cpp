@@ -84,7 +84,11 @@ bool row_stays(const std::string& line, std::int64_t step) {
 
 // Before anything in it: every later failure to write is then about the disk, not about the path.
 std::string made(const std::string& path) {
-  make_directories(path);
+  try {
+    make_directories(path);
+  } catch (const UserError& error) {
+    fail(error.code(), "{}; or choose another --run.dir", error.what());
+  }
   return path;
 }
 

@@ -62,7 +62,7 @@ TABLE = (
     ("vocabulary below the tokenizer's", 78, r"model\.vocab.*256",
      (*TRAIN, "--model.vocab=100"), (0,)),
     ("self among two", 78, r"comm\.backend", (*TRAIN, "--comm.backend=self"), (2,)),
-    ("directory under a file", 74, r"text\.txt/run.*--run\.dir",
+    ("directory under a file", 74, r"text\.txt.*--run\.dir",
      (*TRAIN, "--run.dir=text.txt/run"), (0, 2)),
     ("empty text", 65, r"empty\.txt", ("prepare", "--out=new", "empty.txt"), (0,)),
     ("missing text", 65, r"absent\.txt", ("prepare", "--out=new", "absent.txt"), (0,)),

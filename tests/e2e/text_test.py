@@ -87,7 +87,7 @@ class Tokenizers(harness.Case):
     def test_a_tokenizer_that_cannot_be_saved_is_refused_at_the_start(self):
         with open(self.model / "merges.txt", "wb") as file:
             os.truncate(file.fileno(), 3 << 30)
-        self.refused(65, ["model/merges.txt", "bytes"], "train", "tiny.toml", "--run.dir=none",
+        self.refused(65, ["model/merges.txt", "3.0 GiB"], "train", "tiny.toml", "--run.dir=none",
                      "--data.train=words", "--data.val=words", "--data.tokenizer=model")
 
     def test_data_of_another_tokenizer(self):

@@ -195,7 +195,7 @@ class Look(Use):
         self.assertEqual(set(plan), {"parameters", "flops_per_token", "accumulation",
                                      "largest_micro_batch", "checkpoint_bytes", "bytes"})
         self.assertEqual(set(plan["bytes"]), {"weights", "gradients", "optimizer", "activations",
-                                              "logits", "buckets", "total"})
+                                              "logits", "buckets", "workspace", "total"})
         self.assertEqual(plan["bytes"]["total"], sum(plan["bytes"].values()) / 2)
         self.assertEqual(plan["parameters"], self.inspect("run")["parameters"])
         self.assertEqual((plan["accumulation"], plan["largest_micro_batch"]), (12, 12))

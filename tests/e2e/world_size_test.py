@@ -83,7 +83,7 @@ class Divergence(harness.Case):
         self.assertGreater(places, 0, "the weights are in the rank's memory")
         result = job.wait()
         self.assertEqual(result.code, 77, str(result))
-        self.assertRegex(result.err, r"error: the weights of rank 1 differ")
+        self.assertRegex(result.err, r"error: the weights of rank 1 on \S+ differ")
         self.assertEqual(len(result.errors()), 1, str(result))
         failure = self.read_failure("run")
         self.assertEqual(failure["exit_code"], 77)

@@ -30,6 +30,7 @@ TEST(MemoryPlan, CountsWhatTrainingAllocates) {
     Options options = tiny();
     if (validates) options.data.val = {shard};
     const Dataset data({shard}, "train", 64, 256, 1);
+    RunPosition position;
     const Trainer trainer({.options = options,
                            .steps = 10,
                            .accumulation = 2,
@@ -37,6 +38,7 @@ TEST(MemoryPlan, CountsWhatTrainingAllocates) {
                            .communicator = *communicator,
                            .device = *machine.device,
                            .log = log,
+                           .position = position,
                            .train_data = data,
                            .val_data = validates ? &data : nullptr});
     const MemoryPlan plan = plan_memory(options, /*world=*/2, std::size_t{1} << 40);
