@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 
 namespace lockstep {
 namespace {
@@ -67,6 +68,19 @@ std::vector<std::string> flags_of(const CLI::App& parser) {
   fail(ExitCode::kUsage, "unknown flag {} of lockstep {}{}", flag, parser.get_name(), hint);
 }
 
+[[noreturn]] void reject_argument(const CLI::App& parser, const std::string& argument) {
+  fail(ExitCode::kUsage, "unexpected argument \"{}\"; see lockstep {} --help", argument,
+       parser.get_name());
+}
+
+// What a command has no place for behind the user's "--", CLI11 leaves to the program itself.
+bool is_behind_dashes(int argc, const char* const* argv, const std::string& argument) {
+  const char* const* end = argv + argc;
+  const char* const* dashes =
+      std::find_if(argv, end, [](std::string_view word) { return word == "--"; });
+  return std::find(dashes, end, argument) != end;
+}
+
 // A "--" of the user is among them; what follows it is no flag.
 void reject_extras(const CLI::App& parser, const ConfigRegistry* registry) {
   std::vector<std::string> extras = parser.remaining();
@@ -75,10 +89,7 @@ void reject_extras(const CLI::App& parser, const ConfigRegistry* registry) {
     if (argument->size() > 1 && argument->front() == '-') reject_flag(parser, registry, *argument);
   }
   if (mark != extras.end()) extras.erase(mark);
-  if (!extras.empty()) {
-    fail(ExitCode::kUsage, "unexpected argument \"{}\"; see lockstep {} --help", extras.front(),
-         parser.get_name());
-  }
+  if (!extras.empty()) reject_argument(parser, extras.front());
 }
 
 [[noreturn]] void reject_command(const CLI::App& app, const std::vector<Command>& commands) {
@@ -142,6 +153,10 @@ const Command* parse_command_line(CLI::App& app, const std::vector<Command>& com
     return nullptr;
   }
   const Command* command = chosen_command(commands);
+  if (command != nullptr && !app.remaining().empty() &&
+      is_behind_dashes(argc, argv, app.remaining().front())) {
+    reject_argument(*command->parser, app.remaining().front());
+  }
   if (command == nullptr || !app.remaining().empty()) reject_command(app, commands);
   reject_extras(*command->parser, command->registry);
   return command;

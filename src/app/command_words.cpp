@@ -39,10 +39,9 @@ CommandWords export_words() {
 }
 
 CommandWords generate_words() {
-  return with_common(
-      {{kLogits, "use --device=cpu"},
-       {kActivations, "lower --max-tokens or use --device=cpu"},
-       {kSum, "check the model's sizes"}});
+  return with_common({{kLogits, "use --device=cpu"},
+                      {kActivations, "lower --max-tokens or use --device=cpu"},
+                      {kSum, "check the model's sizes"}});
 }
 
 std::string in_words_of(const CommandWords& words, std::string message) {

@@ -69,7 +69,8 @@ TEST_F(TokenizerFiles, TemplatesInFilesStandBeforeTheConfigs) {
 TEST_F(TokenizerFiles, AnAbsurdFileIsNamed) {
   write_file(dir / "merges.txt", "");
   std::filesystem::resize_file(dir / "merges.txt", std::uintmax_t{3} << 30);
-  test::expect_error(ExitCode::kData, {dir / "merges.txt", "has 3.0 GiB where at most 16.0 MiB make sense"},
+  test::expect_error(ExitCode::kData,
+                     {dir / "merges.txt", "has 3.0 GiB where at most 16.0 MiB make sense"},
                      [&] { open_tokenizer(dir.path()); });
 }
 

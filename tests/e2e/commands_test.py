@@ -158,7 +158,8 @@ class Commands(Case):
                 ["train", "my.toml", "--run.dir=runs/mine", "--data.train=corpus",
                  "--data.val=corpus", *flag_list(shape)],
                 ["export", "runs/mine", "--out", model, "--format", "safetensors"],
-                ["prepare", "--out", "runs/data/mine", "--tokenizer", "corpus/tokenizer", "text.txt"],
+                ["prepare", "--out", "runs/data/mine", "--tokenizer", "corpus/tokenizer",
+                 "text.txt"],
                 ["prepare", "--out", "runs/data/shakespeare", "--tokenizer", "byte", "text.txt"]):
             cls.succeed([cls.program, *words])
         (cls.place / "Qwen2.5-0.5B").symlink_to(model)

@@ -213,9 +213,8 @@ TEST_F(RunDirectoryTest, EventsCarryTimeStepJobHostAndDetails) {
   const auto events = lines(run_ + "/events.jsonl");
   ASSERT_EQ(events.size(), 2u);
   const Json save = Json::parse(events[0]);
-  EXPECT_EQ(keys(save),
-            (std::vector<std::string>{"event", "time", "step", "job", "restart", "host", "path",
-                                      "seconds"}));
+  EXPECT_EQ(keys(save), (std::vector<std::string>{"event", "time", "step", "job", "restart", "host",
+                                                  "path", "seconds"}));
   EXPECT_EQ(save["job"], "77");
   EXPECT_EQ(save["step"], 500);
 }
