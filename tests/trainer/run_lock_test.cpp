@@ -87,10 +87,8 @@ TEST_F(RunLockTest, TakesOverFromAProcessThatWasKilled) {
     new RunLock(run_, log_);  // never destroyed: the child is gone without clean-up
     return 0;
   });
-  for (int i = 0; i < 500 && read_lock(lock()).value_or(LockHolder{}).pid != child; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  siginfo_t ended{};
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOWAIT), 0);
   EXPECT_EQ(read_lock(lock())->pid, child);
   EXPECT_EQ(taken_over(), ::getpid()) << "a zombie is not a trainer";
   EXPECT_EQ(wait_for(child), 0);
