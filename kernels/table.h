@@ -11,6 +11,7 @@
 #pragma once
 
 #include "core/tensor.h"
+#include "core/weight.h"
 #include "device/stream.h"
 
 #include <cstdint>
@@ -23,7 +24,7 @@ enum class Activation { kNone, kGelu };
 struct GemmArgs {  // ops/gemm.h
   Tensor out;      // (M, N)
   Tensor a;        // (M, K), or stored (K, M) when transpose_a
-  Tensor b;        // (K, N), or stored (N, K) when transpose_b (a weight's own layout)
+  Weight b;        // (K, N), or stored (N, K) when transpose_b (a weight's own layout)
   bool transpose_a = false;
   bool transpose_b = false;
   bool accumulate = false;
@@ -121,7 +122,7 @@ struct NormBackward {
 struct EmbeddingForward {  // ops/embedding.h
   Tensor out;              // (N, C)
   Tensor tokens;           // (N)
-  Tensor token_table;      // (V, C)
+  Weight token_table;      // (V, C)
   Tensor position_table;   // (P, C)
   Tensor positions;        // (N)
   std::int64_t seq_len = 0;
@@ -256,10 +257,10 @@ struct CastArgs {  // ops/cast.h
 // Sizes from which the scratch that any kernel may need is computed.
 struct ScratchQuery {
   AttentionShape attention;
-  std::int64_t rows = 0;      // N of a micro-batch
-  std::int64_t channels = 0;  // widest norm or bias
-  std::int64_t vocab = 0;     // Vp
-  std::int64_t parameters = 0;
+  std::int64_t rows = 0;        // N of a micro-batch
+  std::int64_t channels = 0;    // widest norm or bias
+  std::int64_t vocab = 0;       // Vp
+  std::int64_t work_items = 0;  // of all parameters
   DType dtype = DType::kF32;
 };
 

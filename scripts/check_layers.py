@@ -22,7 +22,7 @@ MAY_INCLUDE = {
     "nn": ["core", "device", "kernels/table.h", "ops"],
     "eval": ["core", "device", "kernels/table.h", "ops", "nn", "data", "comm/agree.h",
              "comm/communicator.h", "comm/ordered_sum.h"],
-    "formats": ["core", "files", "nn", "data", "compress/quantize.h"],
+    "formats": ["core", "files", "nn", "data"],
     "trainer": ["core", "files", "device", "kernels/table.h", "kernels/step_rules.h",
                 "kernels/backend.h", "ops", "nn", "data", "comm", "eval", "io"],
     "compress": ["core", "device", "kernels/table.h", "ops", "nn", "data", "comm", "eval"],

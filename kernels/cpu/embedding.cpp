@@ -40,7 +40,7 @@ void embedding_forward(const EmbeddingForward& args, Stream& stream) {
 #pragma omp parallel for schedule(static)
   for (std::int64_t row = 0; row < args.tokens.count(); ++row) {
     float* buffer = context.thread_buffer();
-    const float* token = row_of(args.token_table, tokens[row], 0, C, buffer);
+    const float* token = row_of(args.token_table.data, tokens[row], 0, C, buffer);
     float* out = output_row(args.out, row, buffer + C);
     std::copy_n(token, C, out);
     if (args.position_table) {

@@ -86,8 +86,9 @@ void multiply(const GemmArgs& args, const Tile& tile, std::int64_t K, const Work
     const std::int64_t depth = std::min(kBlockDepth, K - k);
     const Matrix a = args.transpose_a ? matrix_of(args.a, k, depth, tile.row, tile.rows, space.a)
                                       : matrix_of(args.a, tile.row, tile.rows, k, depth, space.a);
-    const Matrix b = args.transpose_b ? matrix_of(args.b, tile.col, tile.cols, k, depth, space.b)
-                                      : matrix_of(args.b, k, depth, tile.col, tile.cols, space.b);
+    const Matrix b = args.transpose_b
+                         ? matrix_of(args.b.data, tile.col, tile.cols, k, depth, space.b)
+                         : matrix_of(args.b.data, k, depth, tile.col, tile.cols, space.b);
     cblas_sgemm(CblasRowMajor, args.transpose_a ? CblasTrans : CblasNoTrans,
                 args.transpose_b ? CblasTrans : CblasNoTrans, static_cast<blasint>(tile.rows),
                 static_cast<blasint>(tile.cols), static_cast<blasint>(depth), args.scale, a.data,

@@ -180,7 +180,7 @@ void launch_forward(const EmbeddingForward& args, Stream& stream) {
   embed_kernel<T, W>
       <<<static_cast<unsigned>(args.out.rows()), static_cast<unsigned>(threads), 0,
          native(stream)>>>(data_of<T>(args.out), data_of<const std::int32_t>(args.tokens),
-                           data_of<const T>(args.token_table),
+                           data_of<const T>(args.token_table.data),
                            data_of<const T>(args.position_table), row_positions(args), cols);
   check_launch("embedding_forward");
 }
@@ -206,8 +206,8 @@ void launch_backward(const EmbeddingBackward& args, const SortBuffers& sorted, S
 
 void embedding_forward(const EmbeddingForward& args, Stream& stream) {
   if (args.out.count() == 0) return;
-  const bool vectors =
-      fits_vectors(args.out) && fits_vectors(args.token_table) && fits_vectors(args.position_table);
+  const bool vectors = fits_vectors(args.out) && fits_vectors(args.token_table.data) &&
+                       fits_vectors(args.position_table);
   with_type(args.out.dtype, [&](auto type) {
     using T = decltype(type);
     if (vectors) {

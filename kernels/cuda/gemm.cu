@@ -79,7 +79,7 @@ void set_epilogue(Matmul& call, const GemmArgs& args, cublasLtEpilogue_t epilogu
 
 Matmul as_matmul(const Tensor& out, const GemmArgs& args) {
   Matmul call;
-  call.a = args.b.data;
+  call.a = args.b.data.data;
   call.b = args.a.data;
   call.d = out.data;
   call.alpha = args.scale;
@@ -89,14 +89,14 @@ Matmul as_matmul(const Tensor& out, const GemmArgs& args) {
   key.k = args.transpose_a ? args.a.rows() : args.a.cols();
   key.transpose_a = args.transpose_b ? 1 : 0;
   key.transpose_b = args.transpose_a ? 1 : 0;
-  key.lda = args.b.row_stride;
+  key.lda = args.b.data.row_stride;
   key.ldb = args.a.row_stride;
   key.ldd = out.row_stride;
   key.ldc = out.row_stride;
   key.in_type = cuda_type(args.a.dtype);
   key.out_type = cuda_type(out.dtype);
   key.epilogue = CUBLASLT_EPILOGUE_DEFAULT;
-  key.align_a = alignment(args.b.data);
+  key.align_a = alignment(args.b.data.data);
   key.align_b = alignment(args.a.data);
   key.align_d = alignment(out.data);
   key.align_c = key.align_d;

@@ -116,8 +116,8 @@ void product(float* out, const GemmArgs& args, std::int64_t rows, Stream& stream
   const dim3 grid(static_cast<unsigned>(ceil_div(cols, kTile)),
                   static_cast<unsigned>(std::min<std::int64_t>(ceil_div(rows, kTile), 65535)));
   product_kernel<T><<<grid, dim3(kTile, kTile), 0, native(stream)>>>(
-      out, strided<T>(args.a, args.transpose_a), strided<T>(args.b, args.transpose_b), rows, cols,
-      depth, args.scale);
+      out, strided<T>(args.a, args.transpose_a), strided<T>(args.b.data, args.transpose_b), rows,
+      cols, depth, args.scale);
   check_launch("gemm product");
 }
 

@@ -20,6 +20,6 @@ std::unique_ptr<KernelContext> create_context();
 // Bytes of scratch that each needs. They call nothing of CUDA: plans are made without a driver.
 std::size_t column_scratch_bytes(std::int64_t columns);  // norm_backward and gemm's bias_grad
 std::size_t embedding_scratch_bytes(std::int64_t rows);
-std::size_t grad_norm_scratch_bytes(std::int64_t parameters);
+std::size_t grad_norm_scratch_bytes(std::int64_t work_items);
 
 }  // namespace lockstep::cuda

@@ -231,11 +231,8 @@ void adamw(const AdamWArgs& args, Stream& stream) {
   check_launch("adamw");
 }
 
-// Small tensors make items that are not full: the constant allows for 32,768 of those.
-std::size_t grad_norm_scratch_bytes(std::int64_t parameters) {
-  if (parameters == 0) return 0;
-  const std::int64_t items = ceil_div(parameters, kWorkItemElements) + 32768;
-  return static_cast<std::size_t>(items * kParts) * sizeof(double);
+std::size_t grad_norm_scratch_bytes(std::int64_t work_items) {
+  return static_cast<std::size_t>(work_items * kParts) * sizeof(double);
 }
 
 }  // namespace lockstep::cuda

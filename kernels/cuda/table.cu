@@ -32,7 +32,7 @@ std::size_t scratch_bytes(const ScratchQuery& query) {
   const bool attends = query.attention.batch > 0 && query.attention.head_dim > 0;
   return std::max({attends ? attention_scratch_bytes(query.attention, query.dtype) : 0,
                    column_scratch_bytes(query.channels), embedding_scratch_bytes(query.rows),
-                   grad_norm_scratch_bytes(query.parameters)});
+                   grad_norm_scratch_bytes(query.work_items)});
 }
 
 std::size_t workspace_bytes() { return GemmPlanner::kWorkspaceBytes + GemmPlanner::kSpillBytes; }

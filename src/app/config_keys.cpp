@@ -116,7 +116,7 @@ void ConfigRegistry::register_data_and_train() {
   add("train.epochs", &train.epochs, "length in passes over the data; exclusive with steps",
       at_least(0));
   add("train.micro_batch_size", &train.micro_batch_size, "sequences per rank and forward pass",
-      within(1, 16777216));
+      within(1, 65535));
   add("train.global_batch_size", &train.global_batch_size,
       "sequences per step over all ranks; 0: micro_batch_size x ranks", within(0, kMostInt32));
   add("train.overfit_batch", &train.overfit_batch, "train on the first step's batch only");

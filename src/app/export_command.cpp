@@ -8,6 +8,7 @@
 #include "app/rank_zero.h"
 #include "app/signals.h"
 #include "app/version.h"
+#include "compress/scheme.h"
 #include "eval/judge.h"
 #include "files/free_space.h"
 #include "formats/foreign_model.h"
@@ -105,6 +106,11 @@ void print_summary(const ExportReport& report, const ExportRequest& request) {
   fmt::print("report: {}\n", request.report_path());
 }
 
+WeightFormats formats_under(const ExportRequest& request) {
+  return [scheme = request.scheme, plain = plain_format(dtype_named(request.dtype).value())](
+             const Parameter& parameter) { return format_under(scheme, plain, parameter); };
+}
+
 int run_export(ExportArguments arguments, MpiSession& mpi) {
   ExportRequest& request = arguments.request;
   resolve_export(request);
@@ -116,6 +122,7 @@ int run_export(ExportArguments arguments, MpiSession& mpi) {
   const DType trained = source.options.precision.dtype;
   if (request.dtype.empty()) request.dtype = name_of(trained);
   request.name = model_name(source, arguments.model);
+  request.formats = formats_under(request);
   ExportReport report = begin_report(source, arguments);
   ExportModel model{.config = source.options.model,
                     .weights = source.weights.get(),

@@ -40,7 +40,8 @@ ModelPlan generation_plan(const ModelSource& source, std::size_t prompt, std::in
   plan.int8_activations = source.int8_activations;
   plan.seq_len =
       length >= context || max_tokens >= context - length ? context : length + max_tokens;
-  plan.cache_tokens = plan.seq_len;
+  plan.sequences = 1;
+  plan.sequence_tokens = plan.seq_len;
   plan.head_chunks = plan.seq_len;  // only one row of logits is ever needed
   return plan;
 }

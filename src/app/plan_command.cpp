@@ -5,6 +5,7 @@
 #include "app/init_from.h"
 #include "app/run_setup.h"
 #include "core/error.h"
+#include "nn/model_family.h"
 #include "trainer/memory_plan.h"
 
 #include <fmt/core.h>
@@ -50,6 +51,7 @@ void print_table(const PlanArguments& arguments, const Options& options, const M
       "{}: {} layers, {} heads ({} key/value), width {}, ffn {}, vocabulary {}, context {}\n",
       model.architecture, model.layers, model.heads, model.kv_heads, model.hidden, model.ffn,
       model.vocab, model.seq_len);
+  for (const std::string& note : family_of(model).notes(model)) fmt::print("  {}\n", note);
   fmt::print("{:<22}{:>16}\n", "parameters", plan.parameters);
   fmt::print("{:<22}{:>16.4g}\n", "FLOPs per token", plan.flops_per_token);
   fmt::print("{:<22}{:>16}   = {} x {} x {} (micro-batch x accumulation x ranks)\n", "global batch",

@@ -11,6 +11,7 @@
 #include "app/signals.h"
 #include "app/version.h"
 #include "data/tokenizer.h"
+#include "nn/model_family.h"
 #include "trainer/next_command.h"
 #include "trainer/trainer.h"
 
@@ -74,6 +75,7 @@ void print_setup(Session& session, const Options& options, const RunData& data,
       "parameters, {}",
       m.architecture, m.layers, m.heads, m.kv_heads, m.hidden, m.ffn, m.vocab, m.seq_len,
       parameter_count(m), name_of(options.precision.dtype));
+  for (const std::string& note : family_of(m).notes(m)) log.info("  {}", note);
   if (source != nullptr) log.info("first weights from {}", source->description);
   log.info("checkpoints: {}", saving_text(options.checkpoint));
   const std::int64_t sequences = options.train.global_batch_size;

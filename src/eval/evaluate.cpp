@@ -38,8 +38,10 @@ void Evaluator::judge(const Batch& batch, double* totals, Model& model, Stream& 
   stream.copy(buffers_.targets.data, staged + tokens.count(), tokens.bytes());
   stream.zero(buffers_.totals.data, buffers_.totals.bytes());
   const std::int64_t rows = tokens.count();
-  model.evaluate(tokens.reshaped({rows}), buffers_.targets.reshaped({rows}), buffers_.totals,
-                 stream);
+  DeviceBatch device_batch;
+  device_batch.tokens = tokens.reshaped({rows});
+  device_batch.targets = buffers_.targets.reshaped({rows});
+  model.evaluate(device_batch, buffers_.totals, stream);
   stream.copy(totals, buffers_.totals.data, buffers_.totals.bytes());
 }
 

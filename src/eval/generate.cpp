@@ -91,23 +91,19 @@ void generate(Model& model, Arena& arena, const std::vector<std::int32_t>& promp
               Stream& stream) {
   CHECK(!prompt.empty());
   const ModelConfig& config = model.config();
-  const Tensor tokens =
-      arena.allocate("tokens", {config.seq_len}, DType::kI32, MemoryGroup::kActivations);
   const Tensor widened = arena.allocate("logits fp32", {1, padded_vocabulary(config.vocab)},
                                         DType::kF32, MemoryGroup::kLogits);
   std::vector<std::int32_t> text = prompt;
-  std::int64_t position = 0;  // tokens in the cache
+  model.forget(0);
   std::int64_t pending = std::min(static_cast<std::int64_t>(text.size()), config.seq_len);
   for (std::int64_t produced = 0; produced < options.max_tokens; ++produced) {
-    if (position + pending > config.seq_len) {
-      position = 0;
+    if (model.sequence_length(0) + pending > config.seq_len) {
+      model.forget(0);
       pending = (config.seq_len + 1) / 2;
     }
-    const Tensor piece = tokens.elements(0, pending);
-    stream.copy(piece.data, text.data() + text.size() - static_cast<std::size_t>(pending),
-                piece.bytes());
-    const Tensor logits = model.append(piece, position, stream);
-    position += pending;
+    const SequenceInput input{
+        .tokens = std::span<const std::int32_t>(text).last(static_cast<std::size_t>(pending))};
+    const Tensor logits = model.decode(std::span(&input, 1), stream);
     const std::int32_t next = sample(read_logits(logits, widened, config.vocab, stream), options,
                                      static_cast<std::int64_t>(text.size()));
     if (is_stop(options, next) || !on_token(next)) return;

@@ -1,4 +1,4 @@
-// Generate: samples text from a model with a KV cache, one token at a time.
+// Generate: samples text from a model, one token at a time: decoding with a batch of one.
 #pragma once
 
 #include "nn/model.h"
@@ -24,7 +24,8 @@ std::int32_t sample(const std::vector<float>& logits, const SamplingOptions& opt
 
 // Continues `prompt` (at least one token; of a longer one the last seq_len count). Calls `on_token`
 // for each new token; a false return ends. Stops at max_tokens or a stop token. When the context is
-// full, generation goes on from its last half, read again from position 0. Blocking. Throws
+// full, generation goes on from its last half, read again from position 0. The model's plan has
+// room for one sequence of seq_len tokens, or of all that there will be. Blocking. Throws
 // UserError(kData) when the logits are not finite.
 void generate(Model& model, Arena& arena, const std::vector<std::int32_t>& prompt,
               const SamplingOptions& options, const std::function<bool(std::int32_t)>& on_token,

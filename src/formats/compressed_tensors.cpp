@@ -2,8 +2,8 @@
 // written, because it refuses unknown ones.
 #include "formats/compressed_tensors.h"
 
-#include "compress/quantize.h"
 #include "core/error.h"
+#include "core/weight_format.h"
 
 #include <nlohmann/json.hpp>
 

@@ -5,6 +5,7 @@
 #include "data/tokenizer.h"
 #include "formats/generation_config.h"
 #include "nn/model_config.h"
+#include "nn/parameters.h"
 
 #include <cstdint>
 #include <functional>
@@ -26,6 +27,7 @@ using ExportProgress = std::function<void(std::int64_t done, std::int64_t total)
 struct HuggingFaceOptions {
   std::string dtype = "fp32";     // fp32 | bf16 | fp16
   std::string quantize = "none";  // none | w8a16 | w8a8
+  WeightFormats formats{};        // which tensors it takes: int8 rows; empty: none
   std::int64_t max_file_bytes = std::int64_t{5} << 30;
   ExportProgress progress;
 };

@@ -1,6 +1,5 @@
 // A Hugging Face directory, streamed: the writer asks for tensors in its order, and each is read a
 // piece at a time, turned where GPT-2's Conv1D wants it, quantized or rounded, and passed on.
-#include "compress/quantize.h"
 #include "core/error.h"
 #include "files/durable.h"
 #include "formats/compressed_tensors.h"
@@ -41,7 +40,7 @@ std::vector<Planned> plan_tensors(const ModelConfig& config, const HuggingFaceOp
   for (const Parameter& parameter : declared_parameters(config)) {
     const ForeignTensor foreign = foreign_tensor(config, parameter, Naming::kHuggingFace);
     const Shape& shape = parameter.shape;
-    if (options.quantize != "none" && parameter.kind == ParameterKind::kLinear) {
+    if (options.formats && options.formats(parameter) == WeightFormat::kInt8Rows) {
       for (const Int8Tensor& tensor :
            int8_tensors(foreign.name, shape[0], shape[1], scheme, dtype)) {
         planned.push_back({tensor.stored, parameter, false, tensor.part});

@@ -2,6 +2,7 @@
 // data. Read through a map and written one tensor at a time; blocks of Q8_0 are decoded here.
 #pragma once
 
+#include "core/weight_format.h"
 #include "core/weight_source.h"
 #include "files/file_system.h"
 
@@ -26,7 +27,9 @@ using GgufValue =
 // The types that are read and written; a file may hold others, under ggml's codes.
 enum class GgufType : std::uint32_t { kF32 = 0, kF16 = 1, kQ8_0 = 8, kBF16 = 30 };
 bool is_readable(GgufType type);
-std::string name_of(GgufType type);  // "F32", "Q8_0", also "Q4_K"; "type 99" where unknown
+WeightFormat format_of(GgufType type);       // CHECKs that it is readable
+GgufType gguf_type_of(WeightFormat format);  // CHECKs that there is one
+std::string name_of(GgufType type);          // "F32", "Q8_0", also "Q4_K"; "type 99" where unknown
 // Values that are encoded together: a row must be a whole number of them. 32 for Q8_0; 1 where
 // nothing is known.
 std::int64_t gguf_block_values(GgufType type);

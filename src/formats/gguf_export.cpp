@@ -81,9 +81,10 @@ class Exporter {
 
   GgufType type_of(const Parameter& parameter, const std::string& name) {
     if (parameter.shape.rank() == 1 || name == "position_embd.weight") return GgufType::kF32;
-    if (parameter.shape.cols() % gguf_block_values(model_.type) == 0) return model_.type;
-    summary_.as_f16.push_back(name);
-    return GgufType::kF16;
+    if (!model_.formats) return model_.type;
+    const GgufType type = gguf_type_of(model_.formats(parameter));
+    if (type != model_.type) summary_.as_f16.push_back(name);
+    return type;
   }
 
   GgufMetadata describe() const {

@@ -8,6 +8,8 @@
 #include "formats/gguf.h"
 #include "nn/model_config.h"
 
+#include "nn/parameters.h"
+
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -22,6 +24,7 @@ struct GgufExport {
   std::string tokenizer_pre;       // llama.cpp's name, or "": from the tokenizer
   const Tokenizer* tokenizer = nullptr;
   GenerationConfig generation;  // where it says nothing, the tokenizer does
+  WeightFormats formats{};      // of matrices that a scheme keeps in another format than `type`
 };
 
 struct GgufSummary {

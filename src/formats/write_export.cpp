@@ -28,7 +28,8 @@ void write_file(const std::string& path, const ExportModel& model, const ExportR
                         .type = gguf_type(request),
                         .tokenizer_pre = request.tokenizer_pre,
                         .tokenizer = model.tokenizer,
-                        .generation = model.generation};
+                        .generation = model.generation,
+                        .formats = request.formats};
   report.fallbacks = write_gguf(path, gguf, *model.weights, progress).as_f16;
   report.files = {{fs::path(request.out).filename().string(),
                    static_cast<std::int64_t>(fs::file_size(path)), sha256_file(path)}};
@@ -37,8 +38,10 @@ void write_file(const std::string& path, const ExportModel& model, const ExportR
 void write_directory(const std::string& path, const ExportModel& model,
                      const ExportRequest& request, ExportReport& report,
                      const ExportProgress& progress) {
-  const HuggingFaceOptions options{
-      .dtype = request.dtype, .quantize = request.scheme, .progress = progress};
+  const HuggingFaceOptions options{.dtype = request.dtype,
+                                   .quantize = request.scheme,
+                                   .formats = request.formats,
+                                   .progress = progress};
   require_free_space(fs::path(path).parent_path().string(),
                      hugging_face_bytes(model.config, options));
   make_directories(path);

@@ -6,6 +6,7 @@
 #include "formats/export_report.h"
 #include "formats/export_staging.h"
 #include "nn/model_config.h"
+#include "nn/parameters.h"
 
 #include <string>
 
@@ -19,6 +20,7 @@ struct ExportRequest {
   std::string dtype;            // fp32 | bf16 | fp16, of what is not quantized
   std::string name;             // of the model, in the files
   std::string tokenizer_pre;    // llama.cpp's name of the pre-tokenizer, or ""
+  WeightFormats formats{};      // which tensor takes which format under the scheme
 
   bool gguf() const { return format == "gguf"; }
   ExportKind kind() const { return gguf() ? ExportKind::kFile : ExportKind::kDirectory; }

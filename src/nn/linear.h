@@ -9,7 +9,7 @@ namespace lockstep {
 struct LinearForward {
   Tensor y;  // (N, out)
   Tensor x;  // (N, in)
-  Tensor weight;
+  Weight weight;
   Tensor bias;
   Tensor residual;       // added to y
   Tensor preactivation;  // with GELU: x W^T + b is kept here, y = gelu of it
@@ -31,7 +31,7 @@ inline void linear_forward(const LinearForward& f, Stream& stream) {
 }
 
 // dx = dy W, times gelu'(preactivation) when given; overwrites dx.
-inline void linear_backward_input(const Tensor& dx, const Tensor& dy, const Tensor& weight,
+inline void linear_backward_input(const Tensor& dx, const Tensor& dy, const Weight& weight,
                                   const Tensor& preactivation, const Tensor& scratch,
                                   Stream& stream) {
   GemmArgs args{.out = dx, .a = dy, .b = weight, .scratch = scratch};

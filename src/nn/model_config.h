@@ -2,6 +2,8 @@
 // What they mean to one architecture (defaults, presets, checks) is its ModelFamily's.
 #pragma once
 
+#include "core/error.h"
+
 #include <cstdint>
 #include <map>
 #include <string>
@@ -12,9 +14,9 @@ namespace lockstep {
 
 // Far above every model there is, and low enough that no product of two sizes overflows.
 struct ModelLimits {
-  static constexpr std::int64_t kLayers = 1 << 12, kHeads = 1 << 12, kHeadDim = 128;
+  static constexpr std::int64_t kLayers = 1 << 12, kHeads = 1 << 12, kHeadDim = 256;
   static constexpr std::int64_t kHidden = 1 << 18, kFfn = 1 << 21, kVocab = 1 << 24;
-  static constexpr std::int64_t kSeqLen = 1 << 26;
+  static constexpr std::int64_t kSeqLen = 1 << 24;
 };
 
 // Of a key that one family alone has: a size, a number or a text.

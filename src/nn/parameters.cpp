@@ -19,20 +19,7 @@ std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-template <typename T>
-void round_as(std::vector<std::byte>& bytes, const std::vector<float>& values) {
-  bytes.resize(values.size() * sizeof(T));
-  auto* out = reinterpret_cast<T*>(bytes.data());
-  for (std::size_t i = 0; i < values.size(); ++i) out[i] = from_float<T>(values[i]);
-}
-
-void round_into(std::vector<std::byte>& bytes, const std::vector<float>& values, DType dtype) {
-  switch (dtype) {
-    case DType::kBF16: round_as<bf16>(bytes, values); return;
-    case DType::kF16: round_as<f16>(bytes, values); return;
-    default: round_as<float>(bytes, values); return;
-  }
-}
+std::int64_t cols_of(const Parameter& parameter) { return parameter.count() / parameter.shape[0]; }
 
 }  // namespace
 
@@ -47,8 +34,14 @@ std::size_t ParameterSet::add(Parameter parameter) {
   return parameters_.size() - 1;
 }
 
-void ParameterSet::allocate(Arena& arena, DType compute, bool training) {
+void ParameterSet::allocate(Arena& arena, DType compute, bool training,
+                            const WeightFormats& formats) {
   compute_ = compute;
+  if (formats) {
+    CHECK(!training, "weights of several formats are for inference");
+    place_packed(arena, formats);
+    return;
+  }
   if (training || compute == DType::kF32) {
     masters_ = arena.allocate("masters", {flat_count_}, DType::kF32, MemoryGroup::kWeights);
   }
@@ -57,6 +50,24 @@ void ParameterSet::allocate(Arena& arena, DType compute, bool training) {
                  : arena.allocate("weights", {flat_count_}, compute, MemoryGroup::kWeights);
   if (training) {
     grads_ = arena.allocate("gradients", {flat_count_}, DType::kF32, MemoryGroup::kGradients);
+  }
+}
+
+// Joined parameters stay neighbours; the others begin on 128 bytes.
+void ParameterSet::place_packed(Arena& arena, const WeightFormats& formats) {
+  constexpr std::int64_t kBytes = 128;
+  std::int64_t bytes = 0, rows = 0;
+  for (const Parameter& parameter : parameters_) {
+    const bool vector = parameter.kind == ParameterKind::kVector;
+    const WeightFormat format = vector ? plain_format(compute_) : formats(parameter);
+    if (!parameter.joined) bytes = round_up(bytes, kBytes);
+    places_.push_back({format, bytes, rows});
+    bytes += parameter.padded_rows * row_bytes(format, cols_of(parameter));
+    if (geometry_of(format).row_scales) rows += parameter.padded_rows;
+  }
+  packed_ = arena.allocate("weights", {round_up(bytes, kBytes)}, DType::kU8, MemoryGroup::kWeights);
+  if (rows > 0) {
+    scales_ = arena.allocate("weight scales", {rows}, DType::kF32, MemoryGroup::kWeights);
   }
 }
 
@@ -75,17 +86,40 @@ std::int64_t ParameterSet::logical_count() const {
 
 Tensor ParameterSet::group(const Tensor& flat, std::size_t first, std::size_t n) const {
   const Parameter& head = parameters_[first];
-  const std::int64_t cols = head.count() / head.shape[0];
-  std::int64_t rows = 0;
-  for (std::size_t i = first; i < first + n; ++i) {
-    CHECK(parameters_[i].offset == head.offset + rows * cols, "{} is not joined to {}",
-          parameters_[i].name, head.name);
-    rows += parameters_[i].padded_rows;
-  }
+  const std::int64_t cols = cols_of(head), rows = group_rows(first, n);
   const Shape shape = head.shape.rank() == 1 ? Shape{rows} : Shape{rows, cols};
   auto* data = static_cast<std::byte*>(flat.data);
   if (data != nullptr) data += static_cast<std::size_t>(head.offset) * size_of(flat.dtype);
   return {data, shape, flat.dtype, flat.device};
+}
+
+std::int64_t ParameterSet::group_rows(std::size_t first, std::size_t n) const {
+  const Parameter& head = parameters_[first];
+  std::int64_t rows = 0;
+  for (std::size_t i = first; i < first + n; ++i) {
+    CHECK(parameters_[i].offset == head.offset + rows * cols_of(head), "{} is not joined to {}",
+          parameters_[i].name, head.name);
+    rows += parameters_[i].padded_rows;
+  }
+  return rows;
+}
+
+Weight ParameterSet::group_weight(std::size_t first, std::size_t n) const {
+  if (places_.empty()) return group(weights_, first, n);
+  const Packed& place = places_[first];
+  for (std::size_t i = first; i < first + n; ++i) {
+    CHECK(places_[i].format == place.format, "{} is {}, {} is {}", parameters_[first].name,
+          name_of(place.format), parameters_[i].name, name_of(places_[i].format));
+  }
+  const std::int64_t cols = cols_of(parameters_[first]), rows = group_rows(first, n);
+  const bool plain = is_plain(place.format);
+  const Shape matrix{rows, plain ? cols : row_bytes(place.format, cols)};
+  const Shape shape = parameters_[first].shape.rank() == 1 ? Shape{rows} : matrix;
+  auto* data = static_cast<std::byte*>(packed_.data);
+  if (data != nullptr) data += place.offset;
+  Tensor scales;
+  if (geometry_of(place.format).row_scales) scales = scales_.elements(place.scale, rows);
+  return {place.format, Tensor(data, shape, element_type(place.format), packed_.device), scales};
 }
 
 void ParameterSet::draw(const Parameter& parameter, std::uint64_t seed, std::int64_t first,
@@ -99,6 +133,7 @@ void ParameterSet::draw(const Parameter& parameter, std::uint64_t seed, std::int
 }
 
 void ParameterSet::initialize(std::uint64_t seed, int threads, Stream& stream) {
+  CHECK(masters_, "initial weights are drawn into masters");
   std::vector<float> values;
   for (const Parameter& parameter : parameters_) {
     values.assign(static_cast<std::size_t>(parameter.count()), 0.0f);
@@ -124,29 +159,78 @@ void ParameterSet::initialize(std::uint64_t seed, int threads, Stream& stream) {
 }
 
 void ParameterSet::load(const ReadRows& read, Stream& stream) {
-  const Tensor& target = masters_ ? masters_ : weights_;
   std::vector<float> values;
-  std::vector<std::byte> rounded;
-  for (const Parameter& parameter : parameters_) {
-    const std::int64_t cols = parameter.count() / parameter.shape[0];
+  for (std::size_t p = 0; p < parameters_.size(); ++p) {
+    const Parameter& parameter = parameters_[p];
+    const std::int64_t cols = cols_of(parameter);
     const std::int64_t step = std::max<std::int64_t>(1, kPieceElements / cols);
     for (std::int64_t row = 0; row < parameter.shape[0]; row += step) {
       const std::int64_t rows = std::min(step, parameter.shape[0] - row);
       values.resize(static_cast<std::size_t>(rows * cols));
       read(parameter.name, row, values);
-      round_into(rounded, values, target.dtype);
-      const auto at = static_cast<std::size_t>(parameter.offset + row * cols);
-      stream.copy(static_cast<std::byte*>(target.data) + at * size_of(target.dtype), rounded.data(),
-                  rounded.size());
-      stream.synchronize();
+      write_rows(p, row, values, stream);
     }
   }
-  if (masters_) refresh_weights(stream);
+}
+
+void ParameterSet::check_rows(const Parameter& parameter, std::int64_t row_begin,
+                              std::size_t values) const {
+  const auto count = static_cast<std::int64_t>(values);
+  CHECK(row_begin >= 0 && count % cols_of(parameter) == 0 &&
+            row_begin + count / cols_of(parameter) <= parameter.shape[0],
+        "{} values from row {} of {} {}", count, row_begin, parameter.name, parameter.shape.str());
+}
+
+void ParameterSet::write_rows(std::size_t index, std::int64_t row_begin,
+                              std::span<const float> rows, Stream& stream) {
+  const Parameter& parameter = parameters_[index];
+  check_rows(parameter, row_begin, rows.size());
+  const std::int64_t cols = cols_of(parameter);
+  const auto count = static_cast<std::int64_t>(rows.size()) / cols;
+  if (masters_) {
+    stream.copy(masters_.as<float>() + parameter.offset + row_begin * cols, rows.data(),
+                rows.size_bytes());
+    if (compute_ == DType::kF32) {
+      stream.synchronize();
+      return;
+    }
+  }
+  const Weight target = weight(index);
+  std::vector<std::byte> encoded(static_cast<std::size_t>(count * row_bytes(target.format, cols)));
+  std::vector<float> scales(target.scales ? static_cast<std::size_t>(count) : 0);
+  encode_rows(target.format, rows, cols, encoded, scales);
+  stream.copy(
+      static_cast<std::byte*>(target.data.data) + row_begin * row_bytes(target.format, cols),
+      encoded.data(), encoded.size());
+  if (target.scales) {
+    stream.copy(target.scales.as<float>() + row_begin, scales.data(),
+                scales.size() * sizeof(float));
+  }
   stream.synchronize();
 }
 
+void ParameterSet::read_rows(std::size_t index, std::int64_t row_begin, std::span<float> out,
+                             Stream& stream) {
+  const Parameter& parameter = parameters_[index];
+  check_rows(parameter, row_begin, out.size());
+  const std::int64_t cols = cols_of(parameter);
+  const auto count = static_cast<std::int64_t>(out.size()) / cols;
+  const Weight source = weight(index);
+  const std::int64_t stride = row_bytes(source.format, cols);
+  std::vector<std::byte> encoded(static_cast<std::size_t>(count * stride));
+  std::vector<float> scales(source.scales ? static_cast<std::size_t>(count) : 0);
+  stream.copy(encoded.data(), static_cast<const std::byte*>(source.data.data) + row_begin * stride,
+              encoded.size());
+  if (source.scales) {
+    stream.copy(scales.data(), source.scales.as<float>() + row_begin,
+                scales.size() * sizeof(float));
+  }
+  stream.synchronize();
+  decode_values(out, source.format, encoded.data(), scales.data(), cols, /*first=*/0);
+}
+
 void ParameterSet::refresh_weights(Stream& stream) {
-  if (compute_ != DType::kF32) ops::cast(weights_, masters_, stream);
+  if (compute_ != DType::kF32 && masters_) ops::cast(weights_, masters_, stream);
 }
 
 ParameterSet::Work ParameterSet::work() const {
@@ -170,6 +254,23 @@ ParameterSet::Work ParameterSet::work() const {
     }
   }
   return work;
+}
+
+std::int64_t ParameterSet::work_item_count() const {
+  const auto items_of = [](std::int64_t count) {
+    return (count + kWorkItemElements - 1) / kWorkItemElements;
+  };
+  std::int64_t items = 0, logical = 0;
+  for (const Parameter& parameter : parameters_) {
+    // Up to the next chunk, whole chunks, and the rest.
+    const std::int64_t to_chunk = kChunkElements - logical % kChunkElements;
+    const std::int64_t first = std::min(parameter.count(), to_chunk);
+    const std::int64_t behind = parameter.count() - first;
+    items += items_of(first) + behind / kChunkElements * items_of(kChunkElements) +
+             items_of(behind % kChunkElements);
+    logical = (logical + parameter.count()) % kChunkElements;
+  }
+  return items;
 }
 
 }  // namespace lockstep

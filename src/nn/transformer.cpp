@@ -14,6 +14,7 @@ Transformer::Transformer(const ModelConfig& config, const TransformerSpec& spec,
       spec_(spec),
       plan_(plan),
       rows_(plan.batch * plan.seq_len),
+      buffer_rows_(plan.sequences > 0 ? KvCache::padded_rows(rows_) : rows_),
       layout_(lay_out(config, spec)) {
   CHECK(plan_.seq_len <= config_.seq_len, "T {} above the model's {}", plan_.seq_len,
         config_.seq_len);
@@ -21,7 +22,8 @@ Transformer::Transformer(const ModelConfig& config, const TransformerSpec& spec,
         "int8 activations are for inference");
   for (Parameter& parameter : layout_.parameters) parameters_.add(std::move(parameter));
   layout_.parameters.clear();
-  parameters_.allocate(arena, plan_.dtype, plan_.mode == ModelPlan::Mode::kTraining);
+  parameters_.allocate(arena, plan_.dtype, plan_.mode == ModelPlan::Mode::kTraining,
+                       plan_.weight_formats);
   plan_buffers(arena);
   const auto scratch = static_cast<std::int64_t>(scratch_bytes(scratch_query()));
   scratch_ = arena.allocate("scratch", {scratch}, DType::kU8, MemoryGroup::kActivations);
@@ -31,7 +33,7 @@ void Transformer::plan_buffers(Arena& arena) {
   const ModelConfig& c = config_;
   const bool training = plan_.mode == ModelPlan::Mode::kTraining;
   const auto activation = [&](const char* name, std::int64_t cols) {
-    return arena.allocate(name, {rows_, cols}, plan_.dtype, MemoryGroup::kActivations);
+    return arena.allocate(name, {buffer_rows_, cols}, plan_.dtype, MemoryGroup::kActivations);
   };
   const auto layers = static_cast<std::size_t>(training ? c.layers : 1);
   for (std::size_t l = 0; l < layers + (training ? 1 : 0); ++l) {
@@ -41,8 +43,10 @@ void Transformer::plan_buffers(Arena& arena) {
     activations_.push_back(plan_layer(arena, fmt::format("layer {} ", l)));
   }
   final_ = activation("final norm", c.hidden);
-  final_mean_ = arena.allocate("final mean", {rows_}, DType::kF32, MemoryGroup::kActivations);
-  final_rstd_ = arena.allocate("final rstd", {rows_}, DType::kF32, MemoryGroup::kActivations);
+  final_mean_ =
+      arena.allocate("final mean", {buffer_rows_}, DType::kF32, MemoryGroup::kActivations);
+  final_rstd_ =
+      arena.allocate("final rstd", {buffer_rows_}, DType::kF32, MemoryGroup::kActivations);
 
   const std::int64_t row_bytes =
       padded_vocabulary(c.vocab) * static_cast<std::int64_t>(size_of(plan_.dtype));
@@ -65,19 +69,34 @@ void Transformer::plan_buffers(Arena& arena) {
       dup_ = activation("dup", c.ffn);
     }
   }
-  for (std::int64_t l = 0; plan_.cache_tokens > 0 && l < c.layers; ++l) {
-    cache_.push_back(arena.allocate("kv cache", {plan_.cache_tokens, 2 * c.kv_heads * c.head_dim},
-                                    plan_.dtype, MemoryGroup::kActivations));
+  if (plan_.sequences > 0) plan_cache(arena);
+}
+
+void Transformer::plan_cache(Arena& arena) {
+  CHECK(plan_.mode == ModelPlan::Mode::kInference, "sequences are remembered in inference only");
+  const std::int64_t tokens =
+      plan_.cache_tokens > 0 ? plan_.cache_tokens : plan_.sequences * plan_.sequence_tokens;
+  cache_ = KvCache(plan_.sequences, plan_.sequence_tokens, tokens, rows_, arena);
+  const std::int64_t width = 2 * config_.kv_heads * config_.head_dim;
+  for (std::int64_t l = 0; l < config_.layers; ++l) {
+    pages_.push_back(arena.allocate("kv pages", {cache_.page_rows(), width}, plan_.dtype,
+                                    MemoryGroup::kActivations));
   }
+  const std::int64_t last_rows = KvCache::padded_rows(plan_.sequences);
+  decoded_ = arena.allocate("decoded rows", {last_rows, config_.hidden}, plan_.dtype,
+                            MemoryGroup::kActivations);
+  decode_logits_ = arena.allocate("decode logits", {last_rows, padded_vocabulary(config_.vocab)},
+                                  plan_.dtype, MemoryGroup::kLogits);
 }
 
 Transformer::Activations Transformer::plan_layer(Arena& arena, const std::string& prefix) {
   const ModelConfig& c = config_;
   const auto activation = [&](const char* name, std::int64_t cols) {
-    return arena.allocate(prefix + name, {rows_, cols}, plan_.dtype, MemoryGroup::kActivations);
+    return arena.allocate(prefix + name, {buffer_rows_, cols}, plan_.dtype,
+                          MemoryGroup::kActivations);
   };
   const auto statistic = [&](const char* name) {
-    return arena.allocate(prefix + name, {rows_}, DType::kF32, MemoryGroup::kActivations);
+    return arena.allocate(prefix + name, {buffer_rows_}, DType::kF32, MemoryGroup::kActivations);
   };
   const bool layer_norm = spec_.norm == NormKind::kLayerNorm;
   Activations act;
@@ -103,7 +122,7 @@ Transformer::Activations Transformer::plan_layer(Arena& arena, const std::string
 // are positions to compute or to cache, which in inference may be far below the model's context.
 void Transformer::build_rope_table(Arena& arena) {
   const std::int64_t dim = config_.head_dim;
-  const std::int64_t positions = std::max(plan_.seq_len, plan_.cache_tokens);
+  const std::int64_t positions = std::max(plan_.seq_len, plan_.sequence_tokens);
   rope_table_ =
       arena.allocate("rope table", {positions, dim}, DType::kF32, MemoryGroup::kActivations);
   if (arena.dry()) return;
@@ -122,11 +141,11 @@ void Transformer::build_rope_table(Arena& arena) {
 ScratchQuery Transformer::scratch_query() const {
   ScratchQuery query;
   query.attention = attention_shape();
-  query.rows = rows_;
+  query.rows = buffer_rows_;
   query.channels =
       std::max({config_.hidden, qkv_width(config_), config_.ffn * (spec_.gated_mlp ? 2 : 1)});
   query.vocab = padded_vocabulary(config_.vocab);
-  query.parameters = parameters_.flat_count();
+  query.work_items = parameters_.work_item_count();
   query.dtype = plan_.dtype;
   return query;
 }
@@ -142,11 +161,32 @@ AttentionShape Transformer::attention_shape() const {
 }
 
 Tensor Transformer::residual(std::size_t layer) const {
-  return residual_[plan_.mode == ModelPlan::Mode::kTraining ? layer : 0];
+  const bool kept = plan_.mode == ModelPlan::Mode::kTraining;
+  return residual_[kept ? layer : 0].row_range(0, rows_);
 }
 
 const Transformer::Activations& Transformer::activations(std::size_t layer) const {
   return activations_[plan_.mode == ModelPlan::Mode::kTraining ? layer : 0];
+}
+
+// The first `count` rows.
+Transformer::Activations Transformer::first_rows(const Activations& full,
+                                                 std::int64_t count) const {
+  const auto statistic = [&](const Tensor& t) { return t ? t.elements(0, count) : Tensor{}; };
+  Activations act;
+  act.norm1 = full.norm1.row_range(0, count);
+  act.mean1 = statistic(full.mean1);
+  act.rstd1 = statistic(full.rstd1);
+  act.qkv = full.qkv.row_range(0, count);
+  act.attention = full.attention.row_range(0, count);
+  act.lse = full.lse;
+  act.mid = full.mid.row_range(0, count);
+  act.norm2 = full.norm2.row_range(0, count);
+  act.mean2 = statistic(full.mean2);
+  act.rstd2 = statistic(full.rstd2);
+  act.up = full.up.row_range(0, count);
+  act.act = full.act.row_range(0, count);
+  return act;
 }
 
 }  // namespace lockstep

@@ -11,16 +11,16 @@
 
 namespace lockstep {
 
-void Transformer::forward_backward(const Tensor& tokens, const Tensor& targets,
-                                   const StepState* state, const Tensor& totals,
-                                   const GradientReady& ready, Stream& stream) {
-  forward(tokens, stream);
-  head(targets, state, /*backward=*/true, stream);
-  ops::loss_totals({.totals = totals, .losses = losses_, .targets = targets}, stream);
-  backward(tokens, ready, stream);
+void Transformer::forward_backward(const DeviceBatch& batch, const StepState* state,
+                                   const Tensor& totals, const GradientReady& ready,
+                                   Stream& stream) {
+  forward(batch, stream);
+  head(batch.targets, state, /*backward=*/true, stream);
+  ops::loss_totals({.totals = totals, .losses = losses_, .targets = batch.targets}, stream);
+  backward(batch, ready, stream);
 }
 
-void Transformer::backward(const Tensor& tokens, const GradientReady& ready, Stream& stream) {
+void Transformer::backward(const DeviceBatch& batch, const GradientReady& ready, Stream& stream) {
   std::int64_t done = 0;
   const auto finished = [&](std::int64_t end) {
     if (ready && end > done) ready(done, end);
@@ -32,7 +32,7 @@ void Transformer::backward(const Tensor& tokens, const GradientReady& ready, Str
   for (std::size_t l = layout_.layers.size(); l-- > 0;) {
     // A layer's first parameter lies behind everything that is finished by now.
     finished(parameters_[at(layout_.layers[l].down)].offset);
-    backward_layer(l, stream);
+    backward_layer(l, batch, stream);
   }
   const std::int64_t embeddings =
       layout_.position_embedding >= 0 ? layout_.position_embedding : layout_.token_embedding;
@@ -42,7 +42,7 @@ void Transformer::backward(const Tensor& tokens, const GradientReady& ready, Str
        .dposition_table = layout_.position_embedding < 0
                               ? Tensor{}
                               : parameters_.grad(at(layout_.position_embedding)),
-       .tokens = tokens,
+       .tokens = batch.tokens,
        .dout = dx_,
        .seq_len = plan_.seq_len,
        .scratch = scratch_},
@@ -50,13 +50,13 @@ void Transformer::backward(const Tensor& tokens, const GradientReady& ready, Str
   finished(parameters_.flat_count());
 }
 
-void Transformer::backward_layer(std::size_t index, Stream& stream) {
+void Transformer::backward_layer(std::size_t index, const DeviceBatch& batch, Stream& stream) {
   const Layer& layer = layout_.layers[index];
   const Activations& act = activations(index);
   backward_mlp(layer, act, stream);
   backward_norm(dx_, dnorm_, act.mid, act.mean2, act.rstd2, layer.norm2, layer.norm2_bias, dx_,
                 stream);
-  backward_attention(layer, act, stream);
+  backward_attention(layer, act, batch, stream);
   backward_norm(dx_, dnorm_, residual(index), act.mean1, act.rstd1, layer.norm1, layer.norm1_bias,
                 dx_, stream);
 }
@@ -66,7 +66,7 @@ void Transformer::backward_mlp(const Layer& layer, const Activations& act, Strea
   const auto bias_grad = [&](std::int64_t index, std::size_t n) {
     return index < 0 ? Tensor{} : parameters_.group_grad(at(index), n);
   };
-  const Tensor down = parameters_.weight(at(layer.down));
+  const Weight down = parameters_.weight(at(layer.down));
   linear_backward_weight(parameters_.grad(at(layer.down)), bias_grad(layer.down_bias, 1), dx_,
                          act.act, scratch_, stream);
   Tensor dup = dup_;
@@ -84,7 +84,8 @@ void Transformer::backward_mlp(const Layer& layer, const Activations& act, Strea
 }
 
 // dx_ -> dnorm_, the gradient of norm1's output.
-void Transformer::backward_attention(const Layer& layer, const Activations& act, Stream& stream) {
+void Transformer::backward_attention(const Layer& layer, const Activations& act,
+                                     const DeviceBatch& batch, Stream& stream) {
   const std::int64_t query = config_.heads * config_.head_dim;
   const std::int64_t key = config_.kv_heads * config_.head_dim;
   const auto bias_grad = [&](std::int64_t index, std::size_t n) {
@@ -103,6 +104,7 @@ void Transformer::backward_attention(const Layer& layer, const Activations& act,
                            .v = act.qkv.columns(query + key, key),
                            .out = act.attention,
                            .lse = act.lse,
+                           .document_starts = batch.document_starts,
                            .shape = attention_shape(),
                            .scratch = scratch_},
                           stream);

@@ -8,6 +8,8 @@
 namespace lockstep {
 namespace {
 
+constexpr std::int64_t kFastHeadDim = 128;
+
 void require(bool ok, const std::string& message) {
   if (!ok) throw UserError(ExitCode::kConfig, message);
 }
@@ -31,13 +33,14 @@ void TransformerFamily::check(const ModelConfig& c, std::int64_t tokenizer_vocab
   check_vocabulary(c, tokenizer_vocab);
   require(c.kv_heads > 0 && c.heads % c.kv_heads == 0,
           fmt::format("model.kv_heads = {} must divide model.heads = {}", c.kv_heads, c.heads));
-  require(c.head_dim > 0 && c.head_dim % 8 == 0 && c.head_dim <= ModelLimits::kHeadDim,
-          fmt::format("head_dim = {} (hidden {} / heads {}) must be a multiple of 8, at most {}; "
-                      "set model.head_dim or change model.heads",
+  require(c.head_dim > 0 && c.head_dim <= ModelLimits::kHeadDim,
+          fmt::format("head_dim = {} (hidden {} / heads {}) must be 1 to {}; set model.head_dim or "
+                      "change model.heads",
                       c.head_dim, c.hidden, c.heads, ModelLimits::kHeadDim));
-  require(
-      c.hidden % 8 == 0 && c.ffn % 8 == 0,
-      fmt::format("model.hidden = {} and model.ffn = {} must be multiples of 8", c.hidden, c.ffn));
+  require(spec(c).learned_positions || c.head_dim % 2 == 0,
+          fmt::format("head_dim = {} (hidden {} / heads {}) must be even: rotary positions turn "
+                      "pairs; set model.head_dim or change model.heads",
+                      c.head_dim, c.hidden, c.heads));
   const bool scaled = parse_rope_scaling(c.rope_scaling).kind != RopeScaling::Kind::kNone;
   require(!scaled || !spec(c).learned_positions,
           fmt::format("model.rope_scaling: {} has no rotary positions to scale; leave it empty",
@@ -49,6 +52,16 @@ std::vector<std::string> TransformerFamily::notes(const ModelConfig& c) const {
   if (spec(c).gated_mlp && c.ffn == default_gated_ffn(c.hidden)) {
     notes.push_back(
         fmt::format("model.ffn = {} is 8/3 x hidden, rounded up to a multiple of 64", c.ffn));
+  }
+  if (c.head_dim % 8 != 0 || c.head_dim > kFastHeadDim) {
+    notes.push_back(
+        fmt::format("head_dim = {}: attention is fastest with a multiple of 8, at most {}",
+                    c.head_dim, kFastHeadDim));
+  }
+  if (c.hidden % 8 != 0 || c.ffn % 8 != 0) {
+    notes.push_back(fmt::format(
+        "model.hidden = {} and model.ffn = {}: products are fastest with multiples of 8", c.hidden,
+        c.ffn));
   }
   return notes;
 }

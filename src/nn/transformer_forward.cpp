@@ -13,23 +13,40 @@
 
 namespace lockstep {
 
-Tensor Transformer::optional_weight(std::int64_t index) const {
-  return index < 0 ? Tensor{} : parameters_.weight(at(index));
+Tensor Transformer::optional_weight(std::int64_t index) const { return bias(index, 1); }
+
+Tensor Transformer::bias(std::int64_t index, std::size_t n) const {
+  return index < 0 ? Tensor{} : parameters_.group_weight(at(index), n).data;
 }
 
-void Transformer::embed(const Tensor& tokens, const Tensor& out, std::int64_t seq_len,
-                        std::int64_t position, Stream& stream) {
-  if (!rope_uploaded_ && rope_table_) {
-    stream.copy(rope_table_.data, rope_values_.data(), rope_table_.bytes());
-    stream.synchronize();
-    rope_uploaded_ = true;
-  }
-  ops::embedding_forward({.out = out,
-                          .tokens = tokens,
+// In place: nothing else reads what goes into a linear map, in inference.
+void Transformer::before_product(std::int64_t first, std::size_t n, const Tensor& x,
+                                 Stream& stream) {
+  if (plan_.int8_activations) ops::round_rows({.out = x, .x = x}, stream);
+  if (tap_ == nullptr) return;
+  (*tap_)(std::span(parameters_.all()).subspan(at(first), n), x);
+}
+
+void Transformer::check(const DeviceBatch& batch) const {
+  CHECK(batch.tokens && !batch.features && !batch.mask,
+        "a transformer reads tokens; targets below 0 are its mask");
+}
+
+void Transformer::upload_rope_table(Stream& stream) {
+  if (rope_uploaded_ || !rope_table_) return;
+  stream.copy(rope_table_.data, rope_values_.data(), rope_table_.bytes());
+  stream.synchronize();
+  rope_uploaded_ = true;
+}
+
+void Transformer::enter(const Tensor& x, const DeviceBatch& batch, Stream& stream) {
+  check(batch);
+  upload_rope_table(stream);
+  ops::embedding_forward({.out = x,
+                          .tokens = batch.tokens,
                           .token_table = parameters_.weight(at(layout_.token_embedding)),
                           .position_table = optional_weight(layout_.position_embedding),
-                          .seq_len = seq_len,
-                          .position_offset = position},
+                          .seq_len = plan_.seq_len},
                          stream);
 }
 
@@ -46,41 +63,54 @@ void Transformer::normalize(const Tensor& out, const Tensor& mean, const Tensor&
                     stream);
 }
 
-void Transformer::forward(const Tensor& tokens, Stream& stream) {
-  embed(tokens, residual(0), plan_.seq_len, /*position=*/0, stream);
-  for (std::size_t l = 0; l < layout_.layers.size(); ++l) forward_layer(l, stream);
+void Transformer::forward(const DeviceBatch& batch, Stream& stream) {
+  enter(residual(0), batch, stream);
+  for (std::size_t l = 0; l < layout_.layers.size(); ++l) {
+    run_layer(l, residual(l + 1), residual(l), batch, stream);
+  }
+  final_norm(residual(layout_.layers.size()), stream);
+}
+
+void Transformer::final_norm(const Tensor& x, Stream& stream) {
   const bool layer_norm = spec_.norm == NormKind::kLayerNorm;
-  normalize(final_, layer_norm ? final_mean_ : Tensor{}, final_rstd_,
-            residual(layout_.layers.size()), layout_.final_norm, layout_.final_norm_bias, stream);
+  normalize(final_.row_range(0, rows_), layer_norm ? final_mean_.elements(0, rows_) : Tensor{},
+            final_rstd_.elements(0, rows_), x, layout_.final_norm, layout_.final_norm_bias, stream);
 }
 
-void Transformer::forward_layer(std::size_t index, Stream& stream) {
+void Transformer::forward_layer(std::int64_t index, const Tensor& out, const Tensor& x,
+                                const DeviceBatch& batch, const LayerTap& tap, Stream& stream) {
+  CHECK(plan_.mode == ModelPlan::Mode::kInference, "single layers are for inference");
+  check(batch);
+  tap_ = tap ? &tap : nullptr;
+  run_layer(at(index), out, x, batch, stream);
+  tap_ = nullptr;
+}
+
+void Transformer::run_layer(std::size_t index, const Tensor& out, const Tensor& x,
+                            const DeviceBatch& batch, Stream& stream) {
   const Layer& layer = layout_.layers[index];
-  Activations act = activations(index);
-  const Tensor x = residual(index);
+  const Activations act = first_rows(activations(index), rows_);
   normalize(act.norm1, act.mean1, act.rstd1, x, layer.norm1, layer.norm1_bias, stream);
-  attention_block(layer, act, stream);
+  attention_block(layer, act, batch, stream);
   output_projection(layer, act, x, stream);
-  mlp_block(layer, act, residual(index + 1), stream);
+  mlp_block(layer, act, out, stream);
 }
 
-// In place: nothing else reads what goes into a linear map, in inference.
-void Transformer::round_input(const Tensor& x, Stream& stream) {
-  if (plan_.int8_activations) ops::round_rows({.out = x, .x = x}, stream);
+void Transformer::qkv_projection(const Layer& layer, const Activations& act, Stream& stream) {
+  before_product(layer.qkv, qkv_parts(), act.norm1, stream);
+  linear_forward({.y = act.qkv,
+                  .x = act.norm1,
+                  .weight = parameters_.group_weight(at(layer.qkv), qkv_parts()),
+                  .bias = bias(layer.qkv_bias, qkv_parts()),
+                  .scratch = scratch_},
+                 stream);
 }
 
-void Transformer::attention_block(const Layer& layer, Activations& act, Stream& stream) {
+void Transformer::attention_block(const Layer& layer, const Activations& act,
+                                  const DeviceBatch& batch, Stream& stream) {
   const std::int64_t query = config_.heads * config_.head_dim;
   const std::int64_t key = config_.kv_heads * config_.head_dim;
-  round_input(act.norm1, stream);
-  linear_forward(
-      {.y = act.qkv,
-       .x = act.norm1,
-       .weight = parameters_.group_weight(at(layer.qkv), qkv_parts()),
-       .bias = layer.qkv_bias < 0 ? Tensor{}
-                                  : parameters_.group_weight(at(layer.qkv_bias), qkv_parts()),
-       .scratch = scratch_},
-      stream);
+  qkv_projection(layer, act, stream);
   if (rope_table_) {
     ops::rope({.x = act.qkv.columns(0, query + key),
                .table = rope_table_,
@@ -93,6 +123,7 @@ void Transformer::attention_block(const Layer& layer, Activations& act, Stream& 
                           .q = act.qkv.columns(0, query),
                           .k = act.qkv.columns(query, key),
                           .v = act.qkv.columns(query + key, key),
+                          .document_starts = batch.document_starts,
                           .shape = attention_shape()},
                          stream);
 }
@@ -100,7 +131,7 @@ void Transformer::attention_block(const Layer& layer, Activations& act, Stream& 
 // mid = attention Wo^T + x
 void Transformer::output_projection(const Layer& layer, const Activations& act, const Tensor& x,
                                     Stream& stream) {
-  round_input(act.attention, stream);
+  before_product(layer.out, 1, act.attention, stream);
   linear_forward({.y = act.mid,
                   .x = act.attention,
                   .weight = parameters_.weight(at(layer.out)),
@@ -113,12 +144,12 @@ void Transformer::output_projection(const Layer& layer, const Activations& act, 
 void Transformer::mlp_block(const Layer& layer, const Activations& act, const Tensor& out,
                             Stream& stream) {
   normalize(act.norm2, act.mean2, act.rstd2, act.mid, layer.norm2, layer.norm2_bias, stream);
-  const Tensor weight = parameters_.group_weight(at(layer.up), up_parts());
-  const Tensor bias =
-      layer.up_bias < 0 ? Tensor{} : parameters_.group_weight(at(layer.up_bias), up_parts());
-  round_input(act.norm2, stream);
-  LinearForward up{
-      .y = act.act, .x = act.norm2, .weight = weight, .bias = bias, .scratch = scratch_};
+  before_product(layer.up, up_parts(), act.norm2, stream);
+  LinearForward up{.y = act.act,
+                   .x = act.norm2,
+                   .weight = parameters_.group_weight(at(layer.up), up_parts()),
+                   .bias = bias(layer.up_bias, up_parts()),
+                   .scratch = scratch_};
   if (spec_.gated_mlp) {
     up.y = act.up;
   } else {
@@ -126,7 +157,7 @@ void Transformer::mlp_block(const Layer& layer, const Activations& act, const Te
   }
   linear_forward(up, stream);
   if (spec_.gated_mlp) ops::swiglu_forward({.out = act.act, .gate_up = act.up}, stream);
-  round_input(act.act, stream);
+  before_product(layer.down, 1, act.act, stream);
   linear_forward({.y = out,
                   .x = act.act,
                   .weight = parameters_.weight(at(layer.down)),
@@ -139,7 +170,7 @@ void Transformer::mlp_block(const Layer& layer, const Activations& act, const Te
 // Chunk by chunk, so that the logits of all rows never exist at once.
 void Transformer::head(const Tensor& targets, const StepState* state, bool backward,
                        Stream& stream) {
-  const Tensor weight = parameters_.weight(at(layout_.head));
+  const Weight weight = parameters_.weight(at(layout_.head));
   const std::int64_t step = logits_.rows();
   for (std::int64_t begin = 0; begin < rows_; begin += step) {
     const std::int64_t count = std::min(step, rows_ - begin);
@@ -162,12 +193,22 @@ void Transformer::head(const Tensor& targets, const StepState* state, bool backw
   }
 }
 
-void Transformer::evaluate(const Tensor& tokens, const Tensor& targets, const Tensor& totals,
-                           Stream& stream) {
-  forward(tokens, stream);
-  head(targets, nullptr, /*backward=*/false, stream);
-  ops::loss_totals({.totals = totals, .losses = losses_, .correct = correct_, .targets = targets},
-                   stream);
+void Transformer::evaluate(const DeviceBatch& batch, const Tensor& totals, Stream& stream) {
+  forward(batch, stream);
+  judge(batch, totals, stream);
+}
+
+// Losses of final_.
+void Transformer::judge(const DeviceBatch& batch, const Tensor& totals, Stream& stream) {
+  head(batch.targets, nullptr, /*backward=*/false, stream);
+  ops::loss_totals(
+      {.totals = totals, .losses = losses_, .correct = correct_, .targets = batch.targets}, stream);
+}
+
+void Transformer::leave(const Tensor& x, const DeviceBatch& batch, const Tensor& totals,
+                        Stream& stream) {
+  final_norm(x, stream);
+  judge(batch, totals, stream);
 }
 
 }  // namespace lockstep

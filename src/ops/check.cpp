@@ -27,6 +27,11 @@ void check_storage(const char* name, DType dtype) {
   CHECK(is_storage(dtype), "{} is {}, must be fp32, bf16 or fp16", name, name_of(dtype));
 }
 
+void check_format(const char* name, const Weight& weight) {
+  CHECK(is_plain(weight.format), "{} is {}: no kernel takes this format", name,
+        name_of(weight.format));
+}
+
 void check_matrix(const char* name, const Tensor& tensor, std::int64_t rows, std::int64_t cols,
                   DType dtype, const Stream& stream, Layout layout) {
   check_present(name, tensor, stream);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/tensor.h"
+#include "core/weight.h"
 #include "device/stream.h"
 
 #include <cstddef>
@@ -16,6 +17,9 @@ enum class Layout { kContiguous, kStridedRows };
 // fp32, bf16 or fp16.
 bool is_storage(DType dtype);
 void check_storage(const char* name, DType dtype);
+
+// The weight is of plain elements, or absent: no kernel computes with other formats yet.
+void check_format(const char* name, const Weight& weight);
 
 // `tensor` is there, on the stream's device, and holds rows x cols elements of dtype; leading
 // dimensions may be folded, so (B, T, C) passes for (B*T, C).

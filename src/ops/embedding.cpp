@@ -20,14 +20,15 @@ void check_sequences(std::int64_t N, std::int64_t seq_len) {
 }  // namespace
 
 void embedding_forward(const EmbeddingForward& args, Stream& stream) {
+  check_format("embedding_forward.token_table", args.token_table);
   const std::int64_t N = args.out.rows();
   const std::int64_t C = args.out.cols();
   const DType dtype = args.out.dtype;
   check_storage("embedding_forward.out", dtype);
   check_matrix("embedding_forward.out", args.out, N, C, dtype, stream);
   check_vector("embedding_forward.tokens", args.tokens, N, DType::kI32, stream);
-  check_matrix("embedding_forward.token_table", args.token_table, args.token_table.rows(), C, dtype,
-               stream);
+  check_matrix("embedding_forward.token_table", args.token_table.data, args.token_table.data.rows(),
+               C, dtype, stream);
   if (args.positions) {
     check_vector("embedding_forward.positions", args.positions, N, DType::kI32, stream);
   } else {

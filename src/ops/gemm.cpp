@@ -31,6 +31,7 @@ void gemm(const GemmArgs& args, Stream& stream) {
   const std::int64_t N = args.out.cols();
   const std::int64_t K = args.transpose_a ? args.a.rows() : args.a.cols();
   check_storage("gemm.a", dtype);
+  check_format("gemm.b", args.b);
   CHECK(args.out.dtype == dtype || args.out.dtype == DType::kF32, "gemm.out is {} with {} operands",
         name_of(args.out.dtype), name_of(dtype));
   const auto matrix = [&](const char* name, const Tensor& tensor, std::int64_t rows,
@@ -39,7 +40,7 @@ void gemm(const GemmArgs& args, Stream& stream) {
   };
   matrix("gemm.out", args.out, M, N, args.out.dtype);
   matrix("gemm.a", args.a, args.transpose_a ? K : M, args.transpose_a ? M : K, dtype);
-  matrix("gemm.b", args.b, args.transpose_b ? N : K, args.transpose_b ? K : N, dtype);
+  matrix("gemm.b", args.b.data, args.transpose_b ? N : K, args.transpose_b ? K : N, dtype);
   check_modes(args);
   if (args.bias) check_vector("gemm.bias", args.bias, N, dtype, stream);
   if (args.bias_grad) check_vector("gemm.bias_grad", args.bias_grad, M, DType::kF32, stream);

@@ -14,7 +14,7 @@ namespace lockstep::ops {
 // residual, preactivation_out and preactivation (M, N); bias_grad (M). M, N and K are at least 1;
 // bias, residual, the preactivations and bias_grad may be absent. preactivation_out receives what
 // goes into the activation. bias_grad receives the sums of op(a)'s rows: with a = dy and
-// transpose_a, the bias gradient beside dW = dy^T x.
+// transpose_a, the bias gradient beside dW = dy^T x. b may be a weight: of a plain format.
 // Dtypes: a, b and bias share one of fp32, bf16, fp16; out has it too, or fp32; residual and the
 // preactivations have out's; bias_grad is fp32. Rows of all matrices may be strided.
 // Overwrites out and preactivation_out; accumulates into bias_grad, and into out with accumulate.

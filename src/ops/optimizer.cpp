@@ -32,7 +32,7 @@ void grad_norm(const GradNormArgs& args, Stream& stream) {
   check_vector("grad_norm.grads", args.grads, parameters, DType::kF32, stream);
   check_items("grad_norm", args.items, args.item_count);
   if (args.item_count == 0) return;
-  const ScratchQuery query{.attention = {}, .parameters = parameters};
+  const ScratchQuery query{.attention = {}, .work_items = args.item_count};
   check_scratch("grad_norm.scratch", args.scratch, scratch_bytes(query, stream), stream);
   stream.kernels().grad_norm(args, stream);
 }

@@ -9,7 +9,7 @@ namespace lockstep::ops {
 // sums[s] = sum of grad^2 over segment s's items, in item order; not finite if any element is not.
 // sums (segments) fp64: segments with an item are overwritten, the others left alone. grads: the
 // flat fp32 gradient that the items index. items: item_count of them in device memory, ordered by
-// segment (0 items: nothing happens). scratch: scratch_bytes() of {parameters = grads' count}.
+// segment (0 items: nothing happens). scratch: scratch_bytes() of {work_items = item_count}.
 // Throws CheckError when an argument is not as above.
 void grad_norm(const GradNormArgs& args, Stream& stream);
 

@@ -10,16 +10,14 @@ constexpr int kSlots = 4;
 
 }  // namespace
 
-BatchBuffers::BatchBuffers(Arena& arena, std::int64_t rows)
-    : tokens(arena.allocate("tokens", {rows}, DType::kI32, MemoryGroup::kActivations)),
-      targets(arena.allocate("targets", {rows}, DType::kI32, MemoryGroup::kActivations)) {}
-
-BatchUpload::BatchUpload(BatchBuffers buffers, Device& device)
-    : buffers_(std::move(buffers)), staging_(device, kSlots * 2 * buffers_.tokens.bytes()) {
+BatchUpload::BatchUpload(const DeviceBatch& buffers, Device& device)
+    : buffers_(buffers), staging_(device, kSlots * 2 * buffers_.targets.bytes()) {
+  CHECK(buffers_.tokens && buffers_.targets.dtype == DType::kI32,
+        "the loader gives tokens and classes");
   for (int slot = 0; slot < kSlots; ++slot) staged_.emplace_back(device);
 }
 
-const BatchBuffers& BatchUpload::upload(const Batch& batch, Stream& stream) {
+const DeviceBatch& BatchUpload::upload(const Batch& batch, Stream& stream) {
   const auto slot = static_cast<std::size_t>(uploads_++ % kSlots);
   if (uploads_ > kSlots) staged_[slot].synchronize();
   const std::size_t bytes = buffers_.tokens.bytes();

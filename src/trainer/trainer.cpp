@@ -105,13 +105,12 @@ ExitCode Trainer::run() {
 void Trainer::train_step(TrainLoader& loader) {
   state_.begin_step(stream_);
   for (std::int64_t micro = 0; micro < in_.accumulation; ++micro) {
-    const BatchBuffers& batch = batches_.upload(loader.next(), stream_);
+    const DeviceBatch& batch = batches_.upload(loader.next(), stream_);
     GradientReady ready;
     if (micro + 1 == in_.accumulation) {
       ready = [this](std::int64_t begin, std::int64_t end) { buckets_.add(begin, end, stream_); };
     }
-    model_.forward_backward(batch.tokens, batch.targets, state_.step_state(), state_.totals(),
-                            ready, stream_);
+    model_.forward_backward(batch, state_.step_state(), state_.totals(), ready, stream_);
   }
   buckets_.finalize(stream_);
   in_.position.step = ++step_;

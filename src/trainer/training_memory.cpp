@@ -19,7 +19,7 @@ TrainingMemory allocate_training(Arena& arena, const Options& options, bool vali
   }
   auto model = make(options.model, plan, arena, &kernels.scratch_bytes);
   OptimizerBuffers optimizer(model->parameters(), arena);
-  const BatchBuffers batch(arena, rows);
+  const DeviceBatch batch = allocate_batch(arena, model->batch_shape(), rows);
   std::optional<EvalBuffers> eval;
   if (validates) eval.emplace(arena, plan.batch, plan.seq_len);
   arena.count("kernel workspaces", kernels.workspace_bytes(), MemoryGroup::kWorkspace);

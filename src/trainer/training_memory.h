@@ -15,7 +15,7 @@ namespace lockstep {
 struct TrainingMemory {
   std::unique_ptr<Model> model;
   OptimizerBuffers optimizer;
-  BatchBuffers batch;
+  DeviceBatch batch;
   std::optional<EvalBuffers> eval;  // when the run validates
 };
 

@@ -222,7 +222,7 @@ TEST(Config, TextValuesObeyTypeAndRange) {
   EXPECT_EQ(problem("train.steps", "10x"), "expected a whole number >= 0, got \"10x\"");
   EXPECT_EQ(problem("train.steps", ""), "expected a whole number >= 0, got \"\"");
   EXPECT_EQ(problem("train.micro_batch_size", "0"),
-            "expected a whole number from 1 to 16777216, got 0");
+            "expected a whole number from 1 to 65535, got 0");
   EXPECT_EQ(problem("run.threads", "3000000000"), "expected a whole number >= 0, got 3000000000");
   EXPECT_EQ(problem("comm.overlap", "yes"), "expected true or false, got \"yes\"");
   EXPECT_EQ(problem("precision.dtype", "bf61"),

@@ -35,17 +35,18 @@ void probe(const char* model_path, const char* tokens_path, const char* out_path
   Stream stream(*device, "probe");
   ModelPlan plan;
   plan.mode = ModelPlan::Mode::kInference;
-  plan.seq_len = plan.cache_tokens = static_cast<std::int64_t>(tokens.size());
+  plan.sequences = 1;
+  plan.seq_len = plan.sequence_tokens = static_cast<std::int64_t>(tokens.size());
   const auto model =
       make_model(source.options.model, plan, arena, &device->kernels().scratch_bytes);
   load_weights(model->parameters(), *source.weights, model_path, stream);
   const auto count = static_cast<std::int64_t>(tokens.size());
-  const Tensor input = arena.allocate("tokens", {count}, DType::kI32, MemoryGroup::kActivations);
-  stream.copy(input.data, tokens.data(), input.bytes());
   std::ofstream out(out_path, std::ios::binary);
   std::vector<float> row(static_cast<std::size_t>(source.options.model.vocab));
   for (std::int64_t position = 0; position < count; ++position) {
-    const Tensor logits = model->append(input.elements(position, 1), position, stream);
+    const SequenceInput input{
+        .tokens = std::span<const std::int32_t>(&tokens[static_cast<std::size_t>(position)], 1)};
+    const Tensor logits = model->decode(std::span(&input, 1), stream);
     stream.copy(row.data(), logits.data, row.size() * sizeof(float));
     stream.synchronize();
     out.write(reinterpret_cast<const char*>(row.data()),

@@ -68,9 +68,10 @@ TEST(Generate, GoesOnWhenTheContextIsFull) {
   resolve(config, 64);
   test::Machine machine = test::open_cpu();
   Arena arena(*machine.device);
-  const auto model =
-      make_model(config, {.mode = ModelPlan::Mode::kInference, .seq_len = 16, .cache_tokens = 16},
-                 arena, &machine.device->kernels().scratch_bytes);
+  const auto model = make_model(
+      config,
+      {.mode = ModelPlan::Mode::kInference, .seq_len = 16, .sequences = 1, .sequence_tokens = 16},
+      arena, &machine.device->kernels().scratch_bytes);
   model->parameters().initialize(2, 1, *machine.stream);
   const auto run = [&](std::int64_t tokens, std::int64_t stop_after,
                        const std::vector<std::int32_t>& stops = {}) {

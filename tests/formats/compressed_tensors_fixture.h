@@ -3,8 +3,8 @@
 
 #include "formats/compressed_tensors.h"
 
-#include "compress/quantize.h"
 #include "core/error.h"
+#include "core/weight_format.h"
 #include "support/support.h"
 
 #include <nlohmann/json.hpp>

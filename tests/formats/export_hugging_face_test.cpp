@@ -3,7 +3,7 @@
 #include "formats/export.h"
 #include "formats/export_report.h"
 
-#include "compress/quantize.h"
+#include "core/weight_format.h"
 #include "formats/foreign_model.h"
 #include "formats/memory_source.h"
 #include "formats/safetensors.h"
@@ -53,9 +53,15 @@ std::vector<float> all_of(WeightSource& source, const Parameter& parameter) {
   return values;
 }
 
+WeightFormat int8_linear_maps(const Parameter& parameter) {
+  const bool linear = parameter.kind == ParameterKind::kLinear;
+  return linear ? WeightFormat::kInt8Rows : WeightFormat::kF32;
+}
+
 std::string export_to(const ScratchDirectory& scratch, const std::string& name,
-                      const ModelConfig& config, WeightSource& weights,
-                      const HuggingFaceOptions& options, const Tokenizer* tokenizer = nullptr) {
+                      const ModelConfig& config, WeightSource& weights, HuggingFaceOptions options,
+                      const Tokenizer* tokenizer = nullptr) {
+  if (options.quantize != "none") options.formats = int8_linear_maps;
   const std::string directory = scratch / name;
   std::filesystem::create_directory(directory);
   write_hugging_face(directory, {config, &weights, tokenizer}, options);
@@ -145,7 +151,8 @@ TEST(Export, SameBytesEveryTime) {
   test::MemorySource weights = random_weights(config);
   const auto tokenizer = open_tokenizer("byte");
   for (const char* scheme : {"none", "w8a16", "w8a8"}) {
-    const HuggingFaceOptions options{.dtype = "bf16", .quantize = scheme};
+    const HuggingFaceOptions options{
+        .dtype = "bf16", .quantize = scheme, .formats = int8_linear_maps};
     const auto first =
         hash_files(export_to(scratch, "1", config, weights, options, tokenizer.get()));
     const auto second =
@@ -279,7 +286,7 @@ TEST(Export, ProgressCountsToTheEndAndMayStop) {
   const ModelConfig config = tiny("llama");
   test::MemorySource weights = random_weights(config);
   std::int64_t last = 0, all = 0;
-  HuggingFaceOptions options{.quantize = "w8a16"};
+  HuggingFaceOptions options{.quantize = "w8a16", .formats = int8_linear_maps};
   options.progress = [&](std::int64_t done, std::int64_t total) {
     EXPECT_GT(done, last);
     last = done;

@@ -108,6 +108,10 @@ inline GgufSummary export_small(const std::string& path, ModelConfig config, Ggu
   model.config = config;
   model.name = "small";
   model.type = type;
+  model.formats = [type](const Parameter& parameter) {
+    const bool whole = parameter.shape.cols() % gguf_block_values(type) == 0;
+    return whole ? format_of(type) : WeightFormat::kF16;
+  };
   model.tokenizer = &tokenizer;
   return write_gguf(path, model, weights);
 }

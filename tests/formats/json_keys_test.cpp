@@ -41,8 +41,8 @@ TEST(JsonKeys, RefusesMissingKeysWrongTypesAndAbsurdSizes) {
   expect_refused(with(kLlama, "rope_scaling", 2.0), "key 'rope_scaling'");
   // What only the whole shape shows.
   expect_refused(with(kLlama, "num_key_value_heads", 3), "kv_heads = 3 must divide");
-  expect_refused(with(kLlama, "hidden_size", 60), "multiple of 8");
-  expect_refused(with(kLlama, "head_dim", 256), "key 'head_dim' = 256");
+  expect_refused(with(kLlama, "hidden_size", 60), "must be even");
+  expect_refused(with(kLlama, "head_dim", 512), "key 'head_dim' = 512");
   for (const char* text : {"", "{", "[]", "3", "null", "\xff\xfe", "{\"model_type\": \"gpt2\""}) {
     EXPECT_NE(refusal(text).find("not a JSON object"), std::string::npos) << text;
   }

@@ -53,22 +53,14 @@ TEST(ModelConfig, RefusesWhatCannotBe) {
             std::string::npos);
   EXPECT_NE(refusal({.architecture = "bert"}).find("gpt2, llama or qwen2"), std::string::npos);
   EXPECT_NE(refusal({.heads = 4, .kv_heads = 3}).find("model.kv_heads"), std::string::npos);
-  EXPECT_NE(refusal({.heads = 3, .hidden = 128}).find("head_dim"), std::string::npos);
+  EXPECT_NE(refusal({.heads = 3, .hidden = 128}).find("heads * head_dim"), std::string::npos);
+  EXPECT_NE(refusal({.heads = 1, .hidden = 264}).find("head_dim = 264"), std::string::npos);
+  EXPECT_NE(refusal({.architecture = "llama", .heads = 4, .hidden = 20}).find("must be even"),
+            std::string::npos);
+  EXPECT_NE(refusal({.seq_len = (1 << 24) + 1}).find("model.seq_len"), std::string::npos);
   EXPECT_NE(refusal({.vocab = 100}).find("model.vocab"), std::string::npos);
   EXPECT_NE(refusal({}, /*tokenizer_vocab=*/0).find("model.vocab"), std::string::npos);
   EXPECT_EQ(refusal({}), "");
-}
-
-// 8/3 x hidden, rounded up to 64; said among the notes.
-TEST(ModelConfig, GatedModelsHaveADefaultWidth) {
-  for (const char* architecture : {"llama", "qwen2"}) {
-    ModelConfig config{.architecture = architecture, .heads = 5, .hidden = 200};
-    resolve(config, /*tokenizer_vocab=*/256);
-    EXPECT_EQ(config.ffn, 576);
-    const std::vector<std::string> notes = family_of(config).notes(config);
-    ASSERT_EQ(notes.size(), 1u);
-    EXPECT_NE(notes[0].find("model.ffn = 576"), std::string::npos) << notes[0];
-  }
 }
 
 TEST(ModelConfig, FlopsOfGpt2) {

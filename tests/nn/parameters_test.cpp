@@ -1,6 +1,7 @@
 // Flat layout, joined groups, work items and the draw of initial weights.
 #include "nn/parameters.h"
 
+#include "ops/gemm.h"
 #include "support/support.h"
 
 #include <cmath>
@@ -28,9 +29,9 @@ TEST(Parameters, JoinedParametersFormOneMatrix) {
   set.add(behind);
   set.add(matrix("other", 5, 4));
   set.allocate(arena, DType::kF32, /*training=*/true);
-  const Tensor both = set.group_weight(q, 2);
+  const Tensor both = set.group_weight(q, 2).data;
   EXPECT_EQ(both.shape, (Shape{5, 8}));
-  EXPECT_EQ(set.weight(1).data, both.row_range(3, 2).data);
+  EXPECT_EQ(set.weight(1).data.data, both.row_range(3, 2).data);
   EXPECT_EQ(set[2].offset % 64, 0);
   EXPECT_THROW(set.group_weight(1, 2), CheckError);
   EXPECT_EQ(set.logical_count(), 3 * 8 + 2 * 8 + 5 * 4);
@@ -66,6 +67,9 @@ TEST(Parameters, WorkItemsCoverEveryElementOnceAndLeavePaddingOut) {
   }
   // 1,100,000 elements reach into a second chunk of 1 Mi; the bias lies in that chunk too.
   EXPECT_EQ(work.segment_parameter, (std::vector<std::size_t>{0, 0, 1}));
+  EXPECT_EQ(set.work_item_count(), static_cast<std::int64_t>(work.items.size()));
+  set.add(matrix("large", 3000, 1500));  // four chunks and parts of two
+  EXPECT_EQ(set.work_item_count(), static_cast<std::int64_t>(set.work().items.size()));
 }
 
 TEST(Parameters, DrawDependsOnNameAndSeedOnly) {
@@ -78,7 +82,7 @@ TEST(Parameters, DrawDependsOnNameAndSeedOnly) {
     set.allocate(arena, DType::kBF16, /*training=*/true);
     set.initialize(seed, threads, *machine.stream);
     const auto* data = set.masters().as<float>() + set[at].offset;
-    const auto* rounded = set.weight(at).as<bf16>();
+    const auto* rounded = set.weight(at).data.as<bf16>();
     for (int i = 0; i < 300 * 16; ++i) EXPECT_EQ(rounded[i].bits, to_bf16(data[i]).bits);
     return std::vector<float>(data, data + 300 * 16);
   };
@@ -145,6 +149,56 @@ TEST(Parameters, LoadsFromElsewhereInPieces) {
   expect_loaded(DType::kBF16, /*training=*/true);
   expect_loaded(DType::kF32, /*training=*/false);
   expect_loaded(DType::kBF16, /*training=*/false);
+}
+
+// Every weight in a format of its own: what is read back is what the format keeps of it, joined
+// ones stay one matrix, and no kernel takes what it does not know.
+TEST(Parameters, WeightsHaveFormatsOfTheirOwn) {
+  test::Machine machine = test::open_cpu();
+  Arena arena(*machine.device);
+  ParameterSet set;
+  Parameter table = matrix("table", 3, 64);
+  table.pad_rows = true;
+  table.kind = ParameterKind::kTable;
+  Parameter q = matrix("q", 4, 64), k = matrix("k", 2, 64);
+  q.kind = k.kind = ParameterKind::kLinear;
+  k.joined = true;
+  set.add(table);
+  set.add(q);
+  set.add(k);
+  set.add({.name = "norm", .shape = {5}});
+  set.allocate(arena, DType::kBF16, /*training=*/false, [](const Parameter& parameter) {
+    return parameter.kind == ParameterKind::kTable ? WeightFormat::kQ8_0 : WeightFormat::kInt8Rows;
+  });
+  EXPECT_FALSE(set.masters());
+  set.load(
+      [](const std::string& name, std::int64_t row, std::span<float> out) {
+        for (std::size_t i = 0; i < out.size(); ++i) {
+          const auto at = static_cast<std::size_t>(row) * 64 + i;
+          out[i] = static_cast<float>((at * 7 + name.size()) % 33) / 32.0f - 0.5f;
+        }
+      },
+      *machine.stream);
+  EXPECT_EQ(set.weight(0).format, WeightFormat::kQ8_0);
+  EXPECT_EQ(set.weight(0).rows(), 128);
+  EXPECT_EQ(set.weight(0).cols(), 64);
+  EXPECT_EQ(set.weight(3).format, WeightFormat::kBF16);
+  const Weight both = set.group_weight(1, 2);
+  EXPECT_EQ(both.rows(), 6);
+  EXPECT_EQ(both.row_range(4, 2).data.data, set.weight(2).data.data);
+  EXPECT_EQ(both.row_range(4, 2).scales.data, set.weight(2).scales.data);
+  std::vector<float> rows(2 * 64);
+  for (std::size_t p = 0; p < 3; ++p) {
+    set.read_rows(p, 0, rows, *machine.stream);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const float wanted = static_cast<float>((i * 7 + set[p].name.size()) % 33) / 32.0f - 0.5f;
+      EXPECT_NEAR(rows[i], wanted, 0.5f / 127.0f) << set[p].name << " " << i;
+    }
+  }
+  const Tensor x = arena.allocate("x", {2, 64}, DType::kF32, MemoryGroup::kActivations);
+  const Tensor y = arena.allocate("y", {2, 6}, DType::kF32, MemoryGroup::kActivations);
+  EXPECT_THROW(ops::gemm({.out = y, .a = x, .b = both, .transpose_b = true}, *machine.stream),
+               CheckError);
 }
 
 }  // namespace

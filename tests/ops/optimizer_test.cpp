@@ -65,7 +65,7 @@ Outputs run_norm(Machine& machine, const Values& grads) {
   args.items = buffers.objects<WorkItem>(l.items);
   args.item_count = static_cast<std::int64_t>(l.items.size());
   ScratchQuery query;
-  query.parameters = l.elements;
+  query.work_items = args.item_count;
   args.scratch = buffers.scratch(ops::scratch_bytes(query, *machine.stream));
   ops::grad_norm(args, *machine.stream);
   buffers.check();
@@ -374,7 +374,7 @@ LOCKSTEP_PERF(Optimizer) {
   StepState state;
   state.updates = 1;
   const Tensor grads = perf.values({kParameters}, DType::kF32);
-  const ScratchQuery query{.attention = {}, .parameters = kParameters};
+  const ScratchQuery query{.attention = {}, .work_items = static_cast<std::int64_t>(items.size())};
   const GradNormArgs norm{
       .sums = Tensor(perf.bytes(124 * sizeof(double)).data, {124}, DType::kF64, grads.device),
       .grads = grads,

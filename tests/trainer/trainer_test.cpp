@@ -38,27 +38,26 @@ class FakeModel final : public Model {
   const ModelConfig& config() const override { return config_; }
   ParameterSet& parameters() override { return parameters_; }
   const Tensor& scratch() const override { return scratch_; }
-  void forward_backward(const Tensor& tokens, const Tensor& targets, const StepState*,
-                        const Tensor& totals, const GradientReady& ready, Stream&) override {
+  void forward_backward(const DeviceBatch& batch, const StepState*, const Tensor& totals,
+                        const GradientReady& ready, Stream&) override {
     script_.calls.push_back(ready ? "last micro-batch" : "micro-batch");
-    script_.first_tokens.push_back(tokens.as<std::int32_t>()[0]);
+    script_.first_tokens.push_back(batch.tokens.as<std::int32_t>()[0]);
     const bool bad = static_cast<std::int64_t>(script_.first_tokens.size()) > script_.bad_from_pass;
     auto* grads = parameters_.grads().as<float>();
     for (int i = 0; i < 3; ++i) {
       grads[i] += bad ? std::numeric_limits<float>::infinity() : script_.gradient;
     }
-    totals.as<double>()[0] += 2.0 * static_cast<double>(targets.count());
-    totals.as<double>()[1] += static_cast<double>(targets.count());
+    totals.as<double>()[0] += 2.0 * static_cast<double>(batch.targets.count());
+    totals.as<double>()[1] += static_cast<double>(batch.targets.count());
     if (ready) ready(0, parameters_.flat_count());
   }
-  void evaluate(const Tensor&, const Tensor& targets, const Tensor& totals, Stream&) override {
+  void evaluate(const DeviceBatch& batch, const Tensor& totals, Stream&) override {
     script_.calls.push_back("validation");
     const std::size_t done = validations_++;
     const double loss = done < script_.val_losses.size() ? script_.val_losses[done] : 1.0;
-    totals.as<double>()[0] += loss * static_cast<double>(targets.count());
-    totals.as<double>()[1] += static_cast<double>(targets.count());
+    totals.as<double>()[0] += loss * static_cast<double>(batch.targets.count());
+    totals.as<double>()[1] += static_cast<double>(batch.targets.count());
   }
-  Tensor append(const Tensor&, std::int64_t, Stream&) override { return {}; }
 
  private:
   Script& script_;

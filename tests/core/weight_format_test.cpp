@@ -1,5 +1,6 @@
-// Int8 per row: the scale, its rounding to the stored type, and the ends of the range.
-#include "compress/quantize.h"
+// Every format comes back within its rounding; int8 per row: the scale, its rounding to the stored
+// type, and the ends of the range.
+#include "core/weight_format.h"
 
 #include "core/error.h"
 #include "support/support.h"
@@ -13,6 +14,29 @@ namespace {
 std::vector<float> random_floats(std::int64_t count, double scale) {
   const std::vector<double> values = test::random_values(count, 3, scale);
   return {values.begin(), values.end()};
+}
+
+// Plain formats come back as they were; blocks within half a step of their scale.
+TEST(WeightFormat, EncodesAndDecodes) {
+  constexpr std::int64_t kRows = 5, kCols = 96;
+  const std::vector<float> rows = random_floats(kRows * kCols, 0.4);
+  for (const WeightFormat format : {WeightFormat::kF32, WeightFormat::kBF16, WeightFormat::kF16,
+                                    WeightFormat::kInt8Rows, WeightFormat::kQ8_0}) {
+    std::vector<std::byte> bytes(static_cast<std::size_t>(kRows * row_bytes(format, kCols)));
+    std::vector<float> scales(geometry_of(format).row_scales ? kRows : 0);
+    encode_rows(format, rows, kCols, bytes, scales);
+    std::vector<float> back(rows.size());
+    decode_values(back, format, bytes.data(), scales.data(), kCols, /*first=*/0);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const float bound = is_plain(format) ? std::fabs(rows[i]) * 0x1p-8f : 0.4f / 127.0f * 0.52f;
+      const float end = format == WeightFormat::kInt8Rows ? 0.4f / 127.0f : 0.0f;  // 127.5 is 127
+      ASSERT_NEAR(back[i], rows[i], bound + end) << name_of(format) << " " << i;
+    }
+    std::vector<float> part(50);  // from the middle of a row and of a block
+    decode_values(part, format, bytes.data(), scales.data(), kCols, /*first=*/77);
+    EXPECT_TRUE(std::equal(part.begin(), part.end(), back.begin() + 77)) << name_of(format);
+  }
+  EXPECT_THROW(row_bytes(WeightFormat::kQ8_0, 33), CheckError);
 }
 
 TEST(Quantize, KnownRows) {
