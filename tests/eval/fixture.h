@@ -35,12 +35,13 @@ inline Dataset tiny_data(const TempDir& folder, std::int64_t samples, std::uint6
 }
 
 inline std::unique_ptr<Model> open_model(Machine& machine, Arena& arena, std::int64_t batch = 1,
-                                         std::int64_t cache_tokens = 0) {
+                                         std::int64_t sequences = 0) {
   return make_model(tiny_model(),
                     {.mode = ModelPlan::Mode::kInference,
                      .batch = batch,
                      .seq_len = kSeqLen,
-                     .cache_tokens = cache_tokens},
+                     .sequences = sequences,
+                     .sequence_tokens = kSeqLen},
                     arena, &machine.device->kernels().scratch_bytes);
 }
 

@@ -102,7 +102,7 @@ TEST(Generate, GoesOnWhenTheContextIsFull) {
 TEST(Generate, LogitsThatAreNotFiniteAreAnError) {
   test::Machine machine = test::open_cpu();
   Arena arena(*machine.device);
-  const auto model = test::open_model(machine, arena, /*batch=*/1, /*cache_tokens=*/16);
+  const auto model = test::open_model(machine, arena, /*batch=*/1, /*sequences=*/1);
   model->parameters().initialize(2, 1, *machine.stream);
   const Tensor& weights = model->parameters().weights();
   std::fill_n(weights.as<float>(), weights.count(), 1e30f);

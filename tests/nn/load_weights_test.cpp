@@ -37,7 +37,7 @@ std::string outcome(float odd, DType compute, bool training) {
     EXPECT_EQ(error.code(), ExitCode::kData);
     return error.what();
   }
-  const Tensor weight = parameters.weight(1);
+  const Tensor weight = parameters.weight(1).data;
   if (compute == DType::kF32) {
     EXPECT_EQ(weight.as<float>()[4], odd);
   }
