@@ -1,6 +1,9 @@
 // Decoding with a state per sequence: in one piece, in several and beside others, the same logits.
+#include "core/rng.h"
 #include "nn/transformer_rig.h"
+#include "ops/gemm.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace lockstep {
@@ -77,8 +80,27 @@ TEST_P(Decoding, PiecesGiveTheSameLogits) {
   EXPECT_LT(relative_error(logits_after(std::vector<std::size_t>(36, 1)), whole), 1e-5);
 }
 
+// Whether the BLAS library computes a row of a product alike however many blocks of rows there
+// are; some versions choose another algorithm by the size of the whole product.
+bool rows_stand_alone(Machine& machine, std::int64_t in, std::int64_t out) {
+  Arena arena(*machine.device);
+  const auto tensor = [&](const char* name, std::int64_t rows, std::int64_t cols) {
+    return arena.allocate(name, {rows, cols}, DType::kF32, MemoryGroup::kActivations);
+  };
+  constexpr std::int64_t kFew = 16, kMany = 64;
+  const Tensor x = tensor("x", kMany, in), weight = tensor("weight", out, in);
+  const Tensor many = tensor("many", kMany, out), few = tensor("few", kFew, out);
+  fill_normal({x.as<float>(), static_cast<std::size_t>(x.count())}, 1, 0, 1.0f);
+  fill_normal({weight.as<float>(), static_cast<std::size_t>(weight.count())}, 2, 0, 1.0f);
+  ops::gemm({.out = many, .a = x, .b = weight, .transpose_b = true}, *machine.stream);
+  ops::gemm({.out = few, .a = x.row_range(0, kFew), .b = weight, .transpose_b = true},
+            *machine.stream);
+  return std::equal(few.as<float>(), few.as<float>() + few.count(), many.as<float>());
+}
+
 // Greedy texts of sequences with prompts of several lengths, decoded together as long as each
-// lasts, equal those that each gives alone; bit for bit, so are the logits.
+// lasts, equal those that each gives alone; so are the logits, bit for bit where the library's
+// products allow it.
 TEST_P(Decoding, SequencesDoNotSeeEachOther) {
   Machine machine = open_cpu(/*threads=*/1);
   const ModelConfig config = long_context(GetParam());
@@ -113,9 +135,16 @@ TEST_P(Decoding, SequencesDoNotSeeEachOther) {
     return seen;
   };
   const std::vector<Rows> together = run({0, 1, 2, 3});
+  const bool exact = rows_stand_alone(machine, config.hidden, config.ffn) &&
+                     rows_stand_alone(machine, config.ffn, config.hidden) &&
+                     rows_stand_alone(machine, config.hidden, config.vocab);
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     ASSERT_EQ(together[i].size(), lasts[i]);
-    EXPECT_EQ(run({i})[0], together[i]) << i;
+    const Rows alone = run({i})[0];
+    if (exact) EXPECT_EQ(alone, together[i]) << i;
+    for (std::size_t step = 0; step < alone.size(); ++step) {
+      EXPECT_LT(relative_error(doubles(alone[step]), doubles(together[i][step])), 1e-5) << i;
+    }
   }
 }
 
