@@ -297,6 +297,13 @@ struct KernelTable {
   // false when this machine cannot use it.
   std::string (&gemm_plan)(const KernelContext&);
   bool (&adopt_gemm_plan)(KernelContext&, const std::string&);
+  // While on, a gemm of a new kind times the algorithms that its library offers, on the arguments
+  // of its first call, and takes the fastest; the call waits for that. Returns false, and does
+  // nothing, where there is one algorithm a product.
+  bool (&search_gemms)(KernelContext&, bool on);
+  // Lets fp32 products and attention round their operands to TF32 (10 bits of mantissa; sums stay
+  // fp32). Returns false, and does nothing, where there is no such arithmetic.
+  bool (&allow_tf32)(KernelContext&, bool on);
 
 #define LOCKSTEP_REFERENCE(name, Args) void (&name)(const Args&, Stream&);
   LOCKSTEP_KERNELS(LOCKSTEP_REFERENCE)

@@ -49,6 +49,9 @@ bool adopt_gemm_plan(KernelContext& context, const std::string& plan) {
   return plan == gemm_plan(context);
 }
 
+bool search_gemms(KernelContext& /*context*/, bool /*on*/) { return false; }
+bool allow_tf32(KernelContext& /*context*/, bool /*on*/) { return false; }
+
 }  // namespace
 
 #define LOCKSTEP_BIND(name, Args) .name = name,
@@ -57,6 +60,8 @@ const KernelTable kKernels{.name = "cpu",
                            .workspace_bytes = workspace_bytes,
                            .gemm_plan = gemm_plan,
                            .adopt_gemm_plan = adopt_gemm_plan,
+                           .search_gemms = search_gemms,
+                           .allow_tf32 = allow_tf32,
                            LOCKSTEP_KERNELS(LOCKSTEP_BIND)};
 #undef LOCKSTEP_BIND
 

@@ -1,7 +1,8 @@
-// Which attention kernel runs: tensor cores for 16-bit rows that they can read, plain fp32 for fp32
-// rows of the same kind, and the kernels for anything otherwise.
+// Which attention kernel runs: tensor cores for 16-bit rows that they can read, plain fp32 or TF32
+// for fp32 rows of the same kind, and the kernels for anything otherwise.
 #include "kernels/cuda/attention.cuh"
 
+#include "kernels/cuda/context.cuh"
 #include "kernels/cuda/kernels.cuh"
 #include "kernels/cuda/vec.cuh"
 
@@ -41,7 +42,7 @@ void attention_forward(const AttentionForward& args, Stream& stream) {
   if (!quick(args.shape, args.document_starts, args.q, args.out, args.k, args.v)) {
     attention_forward_any(args, stream);
   } else if (args.q.dtype == DType::kF32) {
-    attention_forward_fp32(args, stream);
+    (context_of(stream).tf32 ? attention_forward_tf32 : attention_forward_fp32)(args, stream);
   } else {
     attention_forward_mma(args, stream);
   }
@@ -56,7 +57,7 @@ void attention_backward(const AttentionBackward& args, Stream& stream) {
              args.dk, args.dv)) {
     attention_backward_any(args, stream);
   } else if (args.q.dtype == DType::kF32) {
-    attention_backward_fp32(args, stream);
+    (context_of(stream).tf32 ? attention_backward_tf32 : attention_backward_fp32)(args, stream);
   } else {
     attention_backward_mma(args, stream);
   }

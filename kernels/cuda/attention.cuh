@@ -23,6 +23,10 @@ std::size_t attention_scratch_bytes_mma(const AttentionShape& shape);
 void attention_forward_fp32(const AttentionForward& args, Stream& stream);
 void attention_backward_fp32(const AttentionBackward& args, Stream& stream);
 
+// attention_tf32_forward.cu, attention_tf32_backward.cu: the same rows on tensor cores in TF32.
+void attention_forward_tf32(const AttentionForward& args, Stream& stream);
+void attention_backward_tf32(const AttentionBackward& args, Stream& stream);
+
 // attention_any.cu: everything else. Scratch of the plain kernels, fp32's too: one float per query.
 void attention_forward_any(const AttentionForward& args, Stream& stream);
 void attention_backward_any(const AttentionBackward& args, Stream& stream);

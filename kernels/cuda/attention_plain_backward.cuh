@@ -168,11 +168,10 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <typename Access, int kD>
-void launch_backward(const AttentionBackward& args, Stream& stream) {
+template <typename Access>
+Params<Access> backward_params(const AttentionBackward& args) {
   using T = typename Access::T;
-  const AttentionShape& s = args.shape;
-  Params<Access> p = shape_params<Access>(s, args.document_starts);
+  Params<Access> p = shape_params<Access>(args.shape, args.document_starts);
   p.out = rows_of<T>(args.out);
   p.dout = rows_of<T>(args.dout);
   p.q = rows_of<T>(args.q);
@@ -183,9 +182,21 @@ void launch_backward(const AttentionBackward& args, Stream& stream) {
   p.dv = rows_of<T>(args.dv);
   p.lse = data_of<float>(args.lse);
   p.delta = static_cast<float*>(args.scratch.data);
-  const std::int64_t items = s.batch * s.q_len * s.heads;
+  return p;
+}
+
+template <typename Access>
+void launch_delta(const Params<Access>& p, std::int64_t batch, Stream& stream) {
+  const std::int64_t items = batch * p.q_len * p.heads;
   const auto blocks = static_cast<unsigned>((items * kSide + kThreads - 1) / kThreads);
   launch_attention(delta_kernel<Access>, dim3(blocks), kThreads, 0, stream, p, items);
+}
+
+template <typename Access, int kD>
+void launch_backward(const AttentionBackward& args, Stream& stream) {
+  const AttentionShape& s = args.shape;
+  const Params<Access> p = backward_params<Access>(args);
+  launch_delta(p, s.batch, stream);
   launch_attention(key_gradient_kernel<Access, kD>,
                    grid_of(p.kv_len, TileOf<kD>::kRows, s.kv_heads, s.batch), kThreads,
                    kBackwardBytes<kD>, stream, p);

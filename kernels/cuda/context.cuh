@@ -16,6 +16,7 @@ struct Context : KernelContext {
   int multiprocessors = 0;
   std::size_t shared_per_multiprocessor = 0;
   std::size_t shared_per_block = 0;  // the most one block may ask for
+  bool tf32 = false;                 // fp32 operands may be rounded to TF32
   GemmPlanner gemm;
 
   Context();

@@ -77,7 +77,7 @@ void set_epilogue(Matmul& call, const GemmArgs& args, cublasLtEpilogue_t epilogu
 
 }  // namespace
 
-Matmul as_matmul(const Tensor& out, const GemmArgs& args) {
+Matmul as_matmul(const Tensor& out, const GemmArgs& args, bool tf32) {
   Matmul call;
   call.a = args.b.data.data;
   call.b = args.a.data;
@@ -100,6 +100,7 @@ Matmul as_matmul(const Tensor& out, const GemmArgs& args) {
   key.align_b = alignment(args.a.data);
   key.align_d = alignment(out.data);
   key.align_c = key.align_d;
+  key.tf32 = tf32 && args.a.dtype == DType::kF32 ? 1 : 0;
   return call;
 }
 
@@ -108,7 +109,7 @@ void gemm(const GemmArgs& args, Stream& stream) {
     const std::optional<cublasLtEpilogue_t> epilogue = library_epilogue(args);
     bool done = false;
     if (epilogue) {
-      Matmul call = as_matmul(args.out, args);
+      Matmul call = as_matmul(args.out, args, context_of(stream).tf32);
       set_epilogue(call, args, *epilogue);
       done = call.key.k > 0 && context_of(stream).gemm.run(call, native(stream));
     }

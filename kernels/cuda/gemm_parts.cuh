@@ -7,8 +7,9 @@
 
 namespace lockstep::cuda {
 
-// out = scale * op(a) op(b) as cuBLASLt sees it, without epilogue or C.
-Matmul as_matmul(const Tensor& out, const GemmArgs& args);
+// out = scale * op(a) op(b) as cuBLASLt sees it, without epilogue or C. tf32: fp32 operands may be
+// rounded to TF32.
+Matmul as_matmul(const Tensor& out, const GemmArgs& args, bool tf32);
 
 // Any combination of GemmArgs but bias_grad: the product goes to fp32 spill memory in row chunks,
 // and one kernel applies the whole epilogue to each chunk with a single rounding.

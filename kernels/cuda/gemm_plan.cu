@@ -5,12 +5,16 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
+#include <limits>
+#include <span>
 #include <sstream>
+#include <utility>
 
 namespace lockstep::cuda {
 namespace {
 
-constexpr int kCandidates = 8;  // what the heuristic is asked for
+constexpr int kCandidates = 16;  // what the heuristic is asked for
 
 // A name for cuBLASLt's nameless struct: nvcc 13 cannot put those in containers.
 struct Candidate {
@@ -44,7 +48,8 @@ void set(const Preference& preference, cublasLtMatmulPreferenceAttributes_t attr
 
 Desc make_desc(const GemmKey& key) {
   cublasLtMatmulDesc_t raw = nullptr;
-  check(cublasLtMatmulDescCreate(&raw, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate");
+  const auto compute = key.tf32 != 0 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+  check(cublasLtMatmulDescCreate(&raw, compute, CUDA_R_32F), "cublasLtMatmulDescCreate");
   Desc desc(raw);
   set(desc, CUBLASLT_MATMUL_DESC_TRANSA, key.transpose_a != 0 ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(desc, CUBLASLT_MATMUL_DESC_TRANSB, key.transpose_b != 0 ? CUBLAS_OP_T : CUBLAS_OP_N);
@@ -108,6 +113,47 @@ std::string identify() {
   return fmt::format("cublaslt-{} {}", cublasLtGetVersion(), card);
 }
 
+// Two events around work on a stream.
+struct Stopwatch {
+  cudaEvent_t begin = nullptr, end = nullptr;
+
+  Stopwatch() {
+    check(cudaEventCreate(&begin), "cudaEventCreate");
+    check(cudaEventCreate(&end), "cudaEventCreate");
+  }
+  ~Stopwatch() {
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+  }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+  float elapsed() const {
+    float ms = 0.0f;
+    check(cudaEventSynchronize(end), "cudaEventSynchronize");
+    check(cudaEventElapsedTime(&ms, begin, end), "cudaEventElapsedTime");
+    return ms;
+  }
+};
+
+// A call that can be run again and again: one that reads what it writes writes to a copy instead.
+// False when there is no memory for one.
+bool make_repeatable(Matmul& call, DeviceMemory& copy, cudaStream_t stream) {
+  if (call.key.has_c != 2 && call.d != call.aux) return true;
+  const std::size_t element = call.key.out_type == CUDA_R_32F ? 4 : 2;
+  const auto bytes = static_cast<std::size_t>(call.key.n * call.key.ldd) * element;
+  void* data = nullptr;
+  if (cudaMalloc(&data, bytes) != cudaSuccess) {
+    cudaGetLastError();
+    return false;
+  }
+  copy.reset(data);
+  check(cudaMemsetAsync(data, 0, bytes, stream), "cudaMemsetAsync");
+  if (call.key.has_c == 2) call.c = data;
+  call.d = data;
+  return true;
+}
+
 }  // namespace
 
 struct GemmPlanner::Plan {
@@ -148,13 +194,13 @@ GemmPlanner::GemmPlanner()
 GemmPlanner::~GemmPlanner() { cublasLtDestroy(handle_); }
 
 bool GemmPlanner::run(const Matmul& call, cudaStream_t stream) {
-  Plan& plan = find(call);
+  Plan& plan = find(call, stream);
   if (plan.candidates.empty()) return false;
   check(execute(plan, plan.chosen, call, stream), "cublasLtMatmul");
   return true;
 }
 
-GemmPlanner::Plan& GemmPlanner::find(const Matmul& call) {
+GemmPlanner::Plan& GemmPlanner::find(const Matmul& call, cudaStream_t stream) {
   const auto words = std::bit_cast<Words>(call.key);
   const auto known = plans_.find(words);
   if (known != plans_.end()) return *known->second;
@@ -162,10 +208,10 @@ GemmPlanner::Plan& GemmPlanner::find(const Matmul& call) {
   set_pointers(plan->desc, call);
   plan->ask(handle_, call.key);
   const auto saved = adopted_.find(words);
-  if (saved != adopted_.end()) {
-    CHECK(plan->candidates.empty() || saved->second < static_cast<int>(plan->candidates.size()),
-          "the saved gemm plan names algorithm {} of {}", saved->second, plan->candidates.size());
+  if (saved != adopted_.end() && saved->second < static_cast<int>(plan->candidates.size())) {
     plan->chosen = saved->second;
+  } else if (searching_) {
+    plan->chosen = fastest(*plan, call, stream);
   }
   return *plans_.emplace(words, std::move(plan)).first->second;
 }
@@ -180,11 +226,66 @@ cublasStatus_t GemmPlanner::execute(Plan& plan, int candidate, const Matmul& cal
                         workspace_.get(), kWorkspaceBytes, stream);
 }
 
+// Milliseconds of `count` products in a row; infinity when the algorithm refuses this call.
+float GemmPlanner::milliseconds(Plan& plan, int candidate, int count, const Matmul& call,
+                                cudaStream_t stream) {
+  const Stopwatch watch;
+  check(cudaEventRecord(watch.begin, stream), "cudaEventRecord");
+  for (int i = 0; i < count; ++i) {
+    if (execute(plan, candidate, call, stream) != CUBLAS_STATUS_SUCCESS) {
+      return std::numeric_limits<float>::infinity();
+    }
+  }
+  check(cudaEventRecord(watch.end, stream), "cudaEventRecord");
+  return watch.elapsed();
+}
+
+// Two rounds: all suggestions for a moment each, then the best few in turns, long enough that a
+// card at its power limit shows what each one's energy costs. The first suggestion stays unless
+// another is clearly faster.
+int GemmPlanner::fastest(Plan& plan, Matmul call, cudaStream_t stream) {
+  constexpr float kShortMs = 3.0f, kLongMs = 40.0f, kClearly = 0.99f, kHopeful = 1.06f;
+  constexpr float kTooShortMs = 0.02f;  // then launching is what takes the time
+  constexpr std::size_t kFinalists = 4;
+  const int candidates = static_cast<int>(plan.candidates.size());
+  DeviceMemory copy;
+  if (candidates < 2 || !make_repeatable(call, copy, stream)) return 0;
+  milliseconds(plan, 0, 1, call, stream);
+  const float once = milliseconds(plan, 0, 3, call, stream) / 3.0f;
+  if (!(once > kTooShortMs)) return 0;
+  const auto runs = [&](float ms) { return static_cast<int>(std::ceil(ms / once)); };
+  std::vector<std::pair<float, int>> ranking;  // milliseconds of one product, candidate
+  for (int candidate = 0; candidate < candidates; ++candidate) {
+    milliseconds(plan, candidate, 1, call, stream);
+    const int count = runs(kShortMs);
+    ranking.emplace_back(milliseconds(plan, candidate, count, call, stream) / count, candidate);
+  }
+  std::sort(ranking.begin(), ranking.end());
+  if (ranking.size() > kFinalists) ranking.resize(kFinalists);
+  std::erase_if(ranking, [best = ranking.front().first](const auto& entry) {
+    return !(entry.first <= kHopeful * best);
+  });
+  if (std::none_of(ranking.begin(), ranking.end(), [](const auto& e) { return e.second == 0; })) {
+    ranking.emplace_back(once, 0);
+  }
+  std::map<int, float> total;
+  for (int round = 0; round < 3; ++round) {
+    for (const auto& [ms, candidate] : ranking) {
+      total[candidate] += milliseconds(plan, candidate, runs(kLongMs), call, stream);
+    }
+  }
+  const auto best = std::min_element(
+      total.begin(), total.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  return best->second < kClearly * total.at(0) ? best->first : 0;
+}
+
 std::string GemmPlanner::text() const {
   std::string line = identity_;
   for (const auto& [words, plan] : plans_) {
     char separator = ' ';
-    for (const std::int64_t word : words) {
+    // Plans were without the last word once: it is only there when it says something.
+    const std::size_t count = words.back() == 0 ? words.size() - 1 : words.size();
+    for (const std::int64_t word : std::span(words).first(count)) {
       line += fmt::format("{}{}", separator, word);
       separator = '.';
     }
@@ -203,6 +304,7 @@ bool GemmPlanner::adopt(const std::string& plan) {
     Words words{};
     char separator = '.';
     for (std::int64_t& word : words) {
+      if (separator == '=' && &word == &words.back()) break;
       if (separator != '.' || !(fields >> word >> separator)) return false;
     }
     int chosen = -1;

@@ -156,8 +156,9 @@ GemmArgs row_chunk(const GemmArgs& args, std::int64_t begin, std::int64_t count)
 
 void gemm_chunk(const GemmArgs& args, float* spill, Stream& stream) {
   const Tensor product_out(spill, args.out.shape, DType::kF32, args.out.device);
-  const Matmul call = as_matmul(product_out, args);
-  const bool done = call.key.k > 0 && context_of(stream).gemm.run(call, native(stream));
+  Context& context = context_of(stream);
+  const Matmul call = as_matmul(product_out, args, context.tf32);
+  const bool done = call.key.k > 0 && context.gemm.run(call, native(stream));
   with_type(args.a.dtype, [&](auto type) {
     using T = decltype(type);
     if (!done) product<T>(spill, args, args.out.rows(), stream);

@@ -45,6 +45,16 @@ bool adopt_gemm_plan(KernelContext& context, const std::string& plan) {
   return static_cast<Context&>(context).gemm.adopt(plan);
 }
 
+bool search_gemms(KernelContext& context, bool on) {
+  static_cast<Context&>(context).gemm.search(on);
+  return true;
+}
+
+bool allow_tf32(KernelContext& context, bool on) {
+  static_cast<Context&>(context).tf32 = on;
+  return true;
+}
+
 }  // namespace
 
 #define LOCKSTEP_BIND(name, Args) .name = name,
@@ -53,6 +63,8 @@ const KernelTable kKernels{.name = "cuda",
                            .workspace_bytes = workspace_bytes,
                            .gemm_plan = gemm_plan,
                            .adopt_gemm_plan = adopt_gemm_plan,
+                           .search_gemms = search_gemms,
+                           .allow_tf32 = allow_tf32,
                            LOCKSTEP_KERNELS(LOCKSTEP_BIND)};
 #undef LOCKSTEP_BIND
 

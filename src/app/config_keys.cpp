@@ -120,6 +120,8 @@ void ConfigRegistry::register_data_and_train() {
   add("train.global_batch_size", &train.global_batch_size,
       "sequences per step over all ranks; 0: micro_batch_size x ranks", within(0, kMostInt32));
   add("train.overfit_batch", &train.overfit_batch, "train on the first step's batch only");
+  add("train.gemm_search", &train.gemm_search,
+      "on a GPU, time the algorithms of every matrix product before the first step");
   add("train.max_skips", &train.max_skips, "end the run after this many non-finite steps in a row",
       within(1, kMostInt32));
   add("train.time_limit_minutes", &train.time_limit_minutes,
@@ -154,6 +156,8 @@ void ConfigRegistry::register_precision_and_comm() {
   PrecisionOptions& precision = options_.precision;
   add("precision.dtype", choice(&precision.dtype, {DType::kF32, DType::kBF16, DType::kF16}),
       "storage type of weights copies and activations", one_of({"fp32", "bf16", "fp16"}));
+  add("precision.tf32", &precision.tf32,
+      "let a GPU's matrix products and attention round fp32 operands to TF32");
   add("precision.loss_scale", &precision.loss_scale, "loss scale of fp16",
       word_or_number({"dynamic"}, as_fp32(above(0))));
   add("precision.initial_loss_scale", &precision.initial_loss_scale, "where dynamic scaling starts",

@@ -90,6 +90,12 @@ RunData set_up_run(Options& options, int world) {
     find_shards({parse_pattern(pattern).path}, "train");
   }
   resolve_checkpoint(options.checkpoint);
+  if (options.precision.tf32 && options.precision.dtype != DType::kF32) {
+    fail(ExitCode::kConfig,
+         "precision.tf32 = true is for precision.dtype = \"fp32\", which is {} here: leave one of "
+         "the two out",
+         name_of(options.precision.dtype));
+  }
   RunData run;
   run.tokenizer = open_data_tokenizer(options.data);
   check_data_tokenizers(options.data, run.tokenizer);

@@ -3,6 +3,7 @@
 #include "app/commands.h"
 
 #include "app/config.h"
+#include "app/gemm_plan_file.h"
 #include "app/init_from.h"
 #include "app/launcher.h"
 #include "app/resume.h"
@@ -92,11 +93,11 @@ void print_setup(Session& session, const Options& options, const RunData& data,
 void print_memory(Session& session, const Options& options, const Arena& arena) {
   session.log.info("memory per rank:");
   for (const std::string& line : arena.describe()) session.log.info("{}", line);
-  const double peak = session.device->info().peak(options.precision.dtype);
+  const double peak = session.device->info().peak(options.precision.dtype, options.precision.tf32);
   if (peak > 0.0) {
     session.log.info("mfu counts {:.2f} GFLOP a token against {:.0f} TFLOP/s dense {}",
                      flops_per_token(options.model) / 1e9, peak / 1e12,
-                     name_of(options.precision.dtype));
+                     options.precision.tf32 ? "tf32" : name_of(options.precision.dtype));
   }
 }
 
@@ -247,6 +248,10 @@ class TrainRun {
               session_.world->rank() == 0 ? save_interval_seconds(options_.checkpoint) : 0.0});
     });
     print_memory(session_, options_, trainer_->arena());
+    Device& device = *session_.device;
+    if (options_.precision.tf32 && !device.kernels().allow_tf32(device.context(), true)) {
+      session_.log.warn("precision.tf32 has no effect on this device: products are fp32");
+    }
   }
 
   // Initial weights or the checkpoint's state; then the run directory begins at that step.
@@ -273,7 +278,10 @@ class TrainRun {
                         to_text(details));
     });
     source_.reset();  // the weights are in the model now
-    if (resume.reader == nullptr) return;
+    if (resume.reader == nullptr) {
+      if (options_.train.gemm_search) search_gemms();
+      return;
+    }
     trainer_->checkpointer().resumed_from(resume.reader->path(), trainer_->step());
     const bool validated = directory_ == nullptr || directory_->has_validation(trainer_->step());
     if (!session_.world->all_agree(validated)) trainer_->evaluate_first();
@@ -282,6 +290,32 @@ class TrainRun {
     if (trainer_->step() >= data_.steps) {
       session_.log.info("this run is finished: all {} steps are done", data_.steps);
     }
+  }
+
+  // The algorithms that rank 0 finds fastest serve all ranks, and all later runs.
+  void search_gemms() {
+    Device& device = *session_.device;
+    const KernelTable& kernels = device.kernels();
+    if (!kernels.search_gemms(device.context(), true)) return;
+    std::string plan;
+    agree(*session_.world, [&] {
+      if (session_.placement().rank != 0) return;
+      GemmPlanFile file(kernels.gemm_plan(device.context()), process_environment());
+      kernels.adopt_gemm_plan(device.context(), file.read());
+      const double begin = process_age_seconds();
+      trainer_->rehearse();
+      session_.log.info("matrix products: chose among the library's algorithms in {:.1f} s ({})",
+                        process_age_seconds() - begin, file.path());
+      plan = kernels.gemm_plan(device.context());
+      const std::string problem = file.add(plan);
+      if (!problem.empty()) {
+        session_.log.warn("{}: the next run searches again and may differ in the last bits",
+                          problem);
+      }
+    });
+    kernels.search_gemms(device.context(), false);
+    plan = session_.world->broadcast(plan, 0);
+    if (session_.placement().rank != 0) kernels.adopt_gemm_plan(device.context(), plan);
   }
 
   void adopt_gemm_plan(const std::string& plan) {

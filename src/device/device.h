@@ -22,7 +22,11 @@ struct DeviceInfo {
   std::size_t memory = 0;     // bytes in all
   double peak_flops = 0.0;    // dense 16-bit FLOP/s as the vendor states; 0 if not known
   double peak_flops_fp32 = 0.0;
-  double peak(DType compute) const { return compute == DType::kF32 ? peak_flops_fp32 : peak_flops; }
+  // TF32 products run at half the 16-bit rate on every card with tensor cores for them.
+  double peak(DType compute, bool tf32) const {
+    if (compute != DType::kF32) return peak_flops;
+    return tf32 ? peak_flops / 2.0 : peak_flops_fp32;
+  }
 };
 
 // Owns nothing that outlives it; every Stream, Event and allocation must be gone before it is.

@@ -35,6 +35,7 @@ struct TrainOptions {
   std::int64_t micro_batch_size = 1;
   std::int64_t global_batch_size = 0;  // sequences; 0: micro_batch_size * world size
   bool overfit_batch = false;
+  bool gemm_search = true;
   std::int64_t max_skips = 20;
   std::string time_limit_minutes;  // "", a number, or auto
 };
@@ -57,6 +58,7 @@ struct OptimizerOptions {
 
 struct PrecisionOptions {
   DType dtype = DType::kF32;           // fp32, bf16 or fp16
+  bool tf32 = false;                   // fp32 only
   std::string loss_scale = "dynamic";  // dynamic | a number; fp16 only
   double initial_loss_scale = 65536.0;
   std::int64_t growth_interval = 2000;

@@ -63,13 +63,27 @@ void Trainer::restore(CheckpointReader& reader) {
   best_step_ = meta.best_step;
 }
 
-ExitCode Trainer::run() {
-  TrainLoader loader(in_.train_data, {.micro_batch = options_.train.micro_batch_size,
+TrainLoader Trainer::make_loader() const {
+  return TrainLoader(in_.train_data, {.micro_batch = options_.train.micro_batch_size,
                                       .accumulation = in_.accumulation,
                                       .rank = in_.world.rank(),
                                       .world = in_.world.size(),
                                       .first_sample = samples_,
                                       .overfit = options_.train.overfit_batch});
+}
+
+void Trainer::rehearse() {
+  TrainLoader loader = make_loader();
+  state_.begin_step(stream_);
+  model_.forward_backward(batches_.upload(loader.next(), stream_), state_.step_state(),
+                          state_.totals(), {}, stream_);
+  const Tensor grads = model_.parameters().grads();
+  stream_.zero(grads.data, grads.bytes());
+  stream_.synchronize();
+}
+
+ExitCode Trainer::run() {
+  TrainLoader loader = make_loader();
   in_.position.phase = "train";
   // A validation that a stop cut short comes first.
   if (evaluate_first_ && validates_here()) evaluate();
@@ -207,7 +221,7 @@ void Trainer::log_row(const StepReport& report, double data_wait_ms) {
   row.data_wait_ms = means.data_wait_ms;
   row.tokens_per_second = static_cast<double>(tokens_per_step()) / means.step_ms * 1000.0;
   const DeviceInfo& info = in_.device.info();
-  const double dense = info.peak(options_.precision.dtype);
+  const double dense = info.peak(options_.precision.dtype, options_.precision.tf32);
   if (dense > 0.0) {
     row.mfu = row.tokens_per_second * flops_per_token(options_.model) /
               (dense * static_cast<double>(in_.world.size()));

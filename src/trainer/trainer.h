@@ -64,6 +64,10 @@ class Trainer {
   void initialize();
   void restore(CheckpointReader& reader);
 
+  // Computes the first micro-batch and throws the result away, for whoever watches the kernels.
+  // After initialize(); blocking.
+  void rehearse();
+
   // The resumed step's validation is still to be done.
   void evaluate_first() { evaluate_first_ = true; }
 
@@ -77,6 +81,7 @@ class Trainer {
   Checkpointer& checkpointer() { return checkpointer_; }
 
  private:
+  TrainLoader make_loader() const;
   void train_step(TrainLoader& loader);
   void read_report(double data_wait_ms);
   void drain(double data_wait_ms);

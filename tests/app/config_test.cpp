@@ -27,16 +27,16 @@ std::map<std::string, int> field_counts(const Options& o) {
   [[maybe_unused]] const auto& [m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, m11, m12, m13, m14, m15,
                                 m16, m17, m18, own_keys_of_families] = model;
   [[maybe_unused]] const auto& [d1, d2, d3, d4, d5] = data;
-  [[maybe_unused]] const auto& [t1, t2, t3, t4, t5, t6, t7] = train;
+  [[maybe_unused]] const auto& [t1, t2, t3, t4, t5, t6, t7, t8] = train;
   [[maybe_unused]] const auto& [o1, o2, o3, o4, o5, o6, o7, o8, o9, o10, o11] = optimizer;
-  [[maybe_unused]] const auto& [p1, p2, p3, p4, p5] = precision;
+  [[maybe_unused]] const auto& [p1, p2, p3, p4, p5, p6] = precision;
   [[maybe_unused]] const auto& [c1, c2, c3, c4, c5, c6] = comm;
   [[maybe_unused]] const auto& [y1] = memory;
   [[maybe_unused]] const auto& [k1, k2, k3, k4, k5, k6, k7] = checkpoint;
   [[maybe_unused]] const auto& [e1, e2] = eval;
   [[maybe_unused]] const auto& [l1] = log;
-  return {{"run", 6},        {"model", 18},    {"data", 5}, {"train", 7},
-          {"optimizer", 11}, {"precision", 5}, {"comm", 6}, {"memory", 1},
+  return {{"run", 6},        {"model", 18},    {"data", 5}, {"train", 8},
+          {"optimizer", 11}, {"precision", 6}, {"comm", 6}, {"memory", 1},
           {"checkpoint", 7}, {"eval", 2},      {"log", 1}};
 }
 

@@ -35,6 +35,8 @@ TABLE = (
      (0,)),
     ("asynchronous saving", 78, r"checkpoint\.async = true.*false",
      (*TRAIN, "--checkpoint.async=true"), (0, 2)),
+    ("TF32 of another dtype", 78, r"precision\.tf32 = true.*bf16",
+     (*TRAIN, "--precision.tf32=true", "--precision.dtype=bf16"), (0,)),
     ("missing config", 78, r"absent\.toml", ("train", "absent.toml"), (0, 2)),
     ("neither steps nor epochs", 78, r"train\.steps.*train\.epochs",
      (*TRAIN, "--train.steps=0"), (0,)),

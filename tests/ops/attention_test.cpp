@@ -416,6 +416,26 @@ TEST(Attention, CudaMatchesCpu) {
   });
 }
 
+// Operands rounded to TF32 (unit roundoff 2^-11): a few of its roundings in a score, and backward's
+// difference cancels as in fp32, with few keys nearly all of it.
+TEST(Attention, Tf32IsCloseToFloat64) {
+  LOCKSTEP_OPEN_CUDA(cuda);
+  ASSERT_TRUE(cuda.device->kernels().allow_tf32(cuda.device->context(), true));
+  const auto check = [](const Outputs& outputs, Expectations expected, double roundings) {
+    for (auto& [what, expectation] : expected) expectation.tolerance += roundings * 0x1p-11;
+    expect_close(outputs, expected);
+  };
+  for_each_forward([&](const Problem& p, DType dtype) {
+    if (dtype != DType::kF32) return;
+    check(run_forward(cuda, p, dtype), expected_forward(p, dtype), 4.0);
+    // With one key, which has probability 1 whatever it is, dq and dk are rounding alone.
+    if (p.shape.q_offset != 0 || p.shape.q_len != p.shape.kv_rows || p.shape.q_len == 1) return;
+    const Outputs outputs = run_backward(cuda, p, dtype);
+    check(outputs, expected_backward(p, dtype), 16.0);
+    expect_identical(run_backward(cuda, p, dtype), outputs);
+  });
+}
+
 // Backward twice on the same inputs gives the same bits: no sum depends on timing.
 TEST(Attention, CudaBackwardIsDeterministic) {
   LOCKSTEP_OPEN_CUDA(cuda);
@@ -424,12 +444,7 @@ TEST(Attention, CudaBackwardIsDeterministic) {
   });
 }
 
-struct PerfCase {
-  AttentionShape shape;
-  std::int32_t documents;
-};
-
-void measure_attention(Perf& perf, const PerfCase& c, DType dtype) {
+void measure_attention(Perf& perf, const Problem& c, DType dtype, const char* arithmetic = "") {
   const AttentionShape& s = c.shape;
   const std::int64_t N = s.batch * s.q_len;
   const Tensor q = perf.values({N, s.heads * s.head_dim}, dtype);
@@ -438,14 +453,13 @@ void measure_attention(Perf& perf, const PerfCase& c, DType dtype) {
   const Tensor lse = perf.values({s.batch, s.heads, s.q_len}, DType::kF32);
   Tensor starts;
   if (c.documents > 0) {
-    const std::vector<std::int32_t> host =
-        document_starts({.shape = s, .packed = false, .documents = c.documents});
+    const std::vector<std::int32_t> host = document_starts(c);
     starts = Tensor(const_cast<std::int32_t*>(perf.objects(host)), {N}, DType::kI32,
                     perf.machine().kind());
   }
   const std::string what =
-      fmt::format("B{} T{} H{} G{} D{} {}{}", s.batch, s.q_len, s.heads, s.kv_heads, s.head_dim,
-                  name_of(dtype), c.documents > 0 ? " documents" : "");
+      fmt::format("B{} T{} H{} G{} D{} {}{}{}", s.batch, s.q_len, s.heads, s.kv_heads, s.head_dim,
+                  name_of(dtype), arithmetic, c.documents > 0 ? " documents" : "");
   // Half of the T x T scores, two products of D each; backward makes five.
   const double flops = 2.0 * static_cast<double>(N * s.q_len * s.heads * s.head_dim);
   const AttentionForward forward{
@@ -470,13 +484,16 @@ void measure_attention(Perf& perf, const PerfCase& c, DType dtype) {
 }
 
 LOCKSTEP_PERF(Attention) {
+  const Problem cases[] = {{whole(8, 1024, 12, 12, 64)},
+                           {whole(8, 1024, 12, 12, 64), false, 8},
+                           {whole(2, 2048, 32, 8, 128)},
+                           {whole(2, 2048, 8, 8, 256)}};
   for (const DType dtype : kStorageTypes) {
-    for (const PerfCase& c :
-         {PerfCase{whole(8, 1024, 12, 12, 64), 0}, PerfCase{whole(8, 1024, 12, 12, 64), 8},
-          PerfCase{whole(2, 2048, 32, 8, 128), 0}, PerfCase{whole(2, 2048, 8, 8, 256), 0}}) {
-      measure_attention(perf, c, dtype);
-    }
+    for (const Problem& c : cases) measure_attention(perf, c, dtype);
   }
+  Device& device = *perf.machine().device;
+  if (!device.kernels().allow_tf32(device.context(), true)) return;
+  for (const int i : {0, 2}) measure_attention(perf, cases[i], DType::kF32, " as TF32");
 }
 
 }  // namespace

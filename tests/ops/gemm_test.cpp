@@ -233,6 +233,47 @@ TEST(Gemm, CudaMatchesCpu) {
   });
 }
 
+// Operands rounded to TF32 (unit roundoff 2^-11, truncated: 2^-10), two a product.
+TEST(Gemm, Tf32IsCloseToFloat64) {
+  LOCKSTEP_OPEN_CUDA(cuda);
+  ASSERT_TRUE(cuda.device->kernels().allow_tf32(cuda.device->context(), true));
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(name(c, DType::kF32));
+    Expectations expected = reference(c, DType::kF32);
+    for (auto& [what, expectation] : expected) expectation.tolerance += 2.0 * 0x1p-10;
+    expect_close(run(cuda, c, DType::kF32), expected);
+  }
+}
+
+// Large enough for algorithms to differ by more than a launch: what a search chooses computes the
+// same product, a gradient that it ran on many times accumulates once, and another device that
+// adopts the choice gives the same bits.
+TEST(Gemm, SearchChangesOnlyRoundings) {
+  LOCKSTEP_OPEN_CUDA(plain);
+  LOCKSTEP_OPEN_CUDA(searching);
+  LOCKSTEP_OPEN_CUDA(adopting);
+  const KernelTable& kernels = searching.device->kernels();
+  const Case cases[] = {{1024, 1536, 1024, false, true, Mode::kGelu},
+                        {1024, 1024, 1536, false, false, Mode::kGradient},
+                        {1024, 1024, 1536, false, true, Mode::kResidualInPlace},
+                        {1536, 1024, 1024, true, false, Mode::kAccumulate}};
+  for (const Case& c : cases) {
+    SCOPED_TRACE(name(c, DType::kBF16));
+    const Outputs first = run(plain, c, DType::kBF16);
+    ASSERT_TRUE(kernels.search_gemms(searching.device->context(), true));
+    const Outputs found = run(searching, c, DType::kBF16);
+    Expectations expected;
+    for (const auto& [what, values] : first) expected[what] = {values, 0x1p-7};
+    expect_close(found, expected);
+    const std::string plan = kernels.gemm_plan(searching.device->context());
+    ASSERT_TRUE(kernels.adopt_gemm_plan(adopting.device->context(), plan));
+    expect_identical(run(adopting, c, DType::kBF16), found);
+    const std::string in_use = kernels.gemm_plan(adopting.device->context());
+    const std::string choice = in_use.substr(in_use.rfind(' '));
+    EXPECT_NE(plan.find(choice), std::string::npos) << choice << " in " << plan;
+  }
+}
+
 // A two-layer network y = gelu(x W1^T + b1) W2^T in float64, as a function of all its inputs.
 struct Network {
   static constexpr std::int64_t kRows = 6, kIn = 5, kHidden = 7, kOut = 3;
