@@ -29,6 +29,10 @@ case "$out" in
   *) die "$out: the name must end in .svg or .png" ;;
 esac
 command -v gnuplot > /dev/null || die "gnuplot is missing (Debian: gnuplot-nox)"
+[ ! -d "$out" ] || die "$out: is a folder; --out names a file"
+if [ -L "$out" ] && [ ! -e "$out" ]; then
+  die "$out: is a link to $(readlink "$out"), which is not there: remove it, or give another name"
+fi
 [ -d "$(dirname "$out")" ] || die "$(dirname "$out"): no such folder for --out"
 
 work=$(mktemp -d)
@@ -87,4 +91,4 @@ done
 gnuplot "$work/script" > "$work/messages" 2>&1 ||
   die "gnuplot failed: $(tail -n 1 "$work/messages")"
 [ -s "$work/picture" ] || die "gnuplot wrote nothing: $(tail -n 1 "$work/messages")"
-cp "$work/picture" "$out" || die "$out: cannot be written"
+cp "$work/picture" "$out" 2> /dev/null || die "$out: cannot be written"

@@ -5,6 +5,7 @@
 #include "app/launcher.h"
 #include "app/version.h"
 #include "core/error.h"
+#include "core/shell_quote.h"
 
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
@@ -160,6 +161,16 @@ const Command* parse_command_line(CLI::App& app, const std::vector<Command>& com
   if (command == nullptr || !app.remaining().empty()) reject_command(app, commands);
   reject_extras(*command->parser, command->registry);
   return command;
+}
+
+void add_list_option(CLI::App& parser, const std::string& flag, std::vector<std::string>& target,
+                     const std::string& help) {
+  const auto take = [&target](const std::vector<std::string>& texts) {
+    for (const std::string& text : texts) {
+      for (std::string& item : split_list(text)) target.push_back(std::move(item));
+    }
+  };
+  parser.add_option_function<std::vector<std::string>>(flag, take, help)->type_name("LIST");
 }
 
 }  // namespace lockstep

@@ -4,6 +4,7 @@
 
 #include "app/command.h"
 
+#include <string>
 #include <vector>
 
 namespace CLI {
@@ -17,5 +18,10 @@ namespace lockstep {
 // everything else.
 const Command* parse_command_line(CLI::App& app, const std::vector<Command>& commands, int argc,
                                   const char* const* argv);
+
+// A flag that names shards, as a list key of the configuration does: its items are separated by
+// commas ("\," is one inside a name) or repeated.
+void add_list_option(CLI::App& parser, const std::string& flag, std::vector<std::string>& target,
+                     const std::string& help);
 
 }  // namespace lockstep

@@ -2,6 +2,7 @@
 // work.
 #include "app/commands.h"
 
+#include "app/command_line.h"
 #include "app/command_words.h"
 #include "app/model_source.h"
 #include "app/signals.h"
@@ -104,8 +105,8 @@ Command add_eval_command(CLI::App& app) {
   auto arguments = std::make_shared<EvalArguments>();
   CLI::App* parser = app.add_subcommand("eval", "Loss, perplexity and next-token accuracy");
   parser->add_option("MODEL", arguments->model, kModelHelp)->required();
-  parser->add_option("--data", arguments->data,
-                     "Shards, globs or a prepare directory (default: the run's data.val)");
+  add_list_option(*parser, "--data", arguments->data,
+                  "Shards, globs or prepare directories (default: the run's data.val)");
   parser
       ->add_option("--batches", arguments->batches,
                    "Batches of --micro-batch-size sequences to judge; 0 = all")

@@ -2,6 +2,7 @@
 // written as `eval` would, judges that too, and only then gives it its name.
 #include "app/commands.h"
 
+#include "app/command_line.h"
 #include "app/command_words.h"
 #include "app/model_source.h"
 #include "app/progress_bar.h"
@@ -191,8 +192,8 @@ Command add_export_command(CLI::App& app) {
                    "per token); int8 = q8_0 or w8a16")
       ->check(CLI::IsMember({"none", "int8", "q8_0", "w8a16", "w8a8"}))
       ->capture_default_str();
-  parser->add_option("--data", arguments->data,
-                     "Shards to judge before and after (default: the run's data.val)");
+  add_list_option(*parser, "--data", arguments->data,
+                  "Shards to judge before and after (default: the run's data.val)");
   parser->add_option("--tokenizer", arguments->tokenizer,
                      "Tokenizer file or directory, or \"byte\" (default: the model's own)");
   parser->add_option("--tokenizer-pre", arguments->request.tokenizer_pre,

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/finite.h"
 #include "data/shard.h"
+#include "files/file_system.h"
 #include "formats/export_verify.h"
 #include "formats/foreign_model.h"
 #include "formats/foreign_summary.h"
@@ -239,7 +240,7 @@ Json inspect(const InspectArguments& arguments) {
   if (!fs::exists(path, ignored)) fail(ExitCode::kData, "{}: no such file or directory", path);
   if (is_gguf(path)) return inspect_export(path, level);
   if (!fs::is_directory(path, ignored)) return inspect_shard(path, level);
-  if (is_checkpoint(path)) return inspect_checkpoint(path, level);
+  if (is_checkpoint(path)) return inspect_checkpoint(behind_link(path), level);
   if (looks_like_run(path)) return inspect_run_directory(path, level);
   if (is_hugging_face(path)) return inspect_export(path, level);
   if (is_adapter(path)) return inspect_adapter(path);

@@ -4,6 +4,7 @@
 #include "app/any_tokenizer.h"
 #include "app/config.h"
 #include "data/vocabulary_match.h"
+#include "files/file_system.h"
 #include "formats/foreign_model.h"
 #include "formats/foreign_summary.h"
 #include "trainer/verified_checkpoint.h"
@@ -88,12 +89,12 @@ std::int64_t ModelSource::judged_seq_len() const {
 std::unique_ptr<CheckpointReader> open_checkpoint(const std::string& path, const std::string& what,
                                                   World& world, Log& log) {
   agree(world, [&] {
-    if (!std::filesystem::exists(path)) {
+    if (!std::filesystem::is_directory(path)) {
       fail(ExitCode::kData, "{}{}: no such run or checkpoint", what, path);
     }
   });
   if (world.all_agree(is_checkpoint(path))) {
-    VerifiedCheckpoint opened = open_verified(path, world);
+    VerifiedCheckpoint opened = open_verified(behind_link(path), world);
     if (opened.reader == nullptr) fail_together(opened.code, "{}", opened.cause);
     return std::move(opened.reader);
   }

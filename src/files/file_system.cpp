@@ -230,6 +230,13 @@ std::string parent_directory(const std::string& path) {
   return parent.empty() ? "." : parent;
 }
 
+std::string behind_link(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_symlink(path, error)) return path;
+  const std::string real = std::filesystem::canonical(path, error);
+  return error ? path : real;
+}
+
 bool is_bare_name(std::string_view name) {
   constexpr std::string_view kForbidden("/\\\0", 3);
   return !name.empty() && name.front() != '.' &&

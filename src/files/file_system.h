@@ -93,6 +93,10 @@ class FileSystem {
 // Where `path` stands: "." for a bare name.
 std::string parent_directory(const std::string& path);
 
+// What a link leads to, by its real path; a path that is no link, or leads nowhere, as it is. For
+// what a user names: links inside our own directories are not followed.
+std::string behind_link(const std::string& path);
+
 // A file name that joined to a directory stays in it: no separator, not hidden, not empty.
 bool is_bare_name(std::string_view name);
 

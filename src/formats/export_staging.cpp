@@ -59,6 +59,12 @@ void check_export_target(const std::string& target, ExportKind kind, bool overwr
          kind == ExportKind::kFile ? "file" : "directory");
   }
   std::error_code ignored;
+  if (fs::is_symlink(target, ignored)) {
+    fail(ExitCode::kIo,
+         "--out {}: is a link to {}, which is not there: make that, remove the link, or give "
+         "another name",
+         target, fs::read_symlink(target, ignored).string());
+  }
   const bool directory = fs::is_directory(target, ignored);
   if (!exists(target) ||
       (directory && kind == ExportKind::kDirectory && fs::is_empty(target, ignored))) {

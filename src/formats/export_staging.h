@@ -11,7 +11,8 @@ namespace lockstep {
 enum class ExportKind { kDirectory, kFile };
 
 // Refuses a target that cannot or must not be written: an existing one without `overwrite`, one
-// that is no export (another kind of directory or file), no name at all. Throws UserError(kUsage).
+// that is no export (another kind of directory or file), no name at all: UserError(kUsage). A link
+// that leads nowhere is kIo; others are the caller's to follow, with behind_link().
 void check_export_target(const std::string& target, ExportKind kind, bool overwrite);
 
 class ExportStaging {

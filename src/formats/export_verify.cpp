@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr std::int64_t kMaxReportBytes = std::int64_t{16} << 20;
+constexpr const char* kBeside = ".export.json";  // behind the name of a GGUF file
 
 json read_report(const std::string& path) {
   const std::string text = read_file(path, kMaxReportBytes);
@@ -48,13 +49,19 @@ void verify_file(const json& entry, const fs::path& folder, const std::string& r
   }
 }
 
+// The name under which a GGUF file was exported: its own, or that behind a link to it.
+std::string name_with_report(const std::string& path) {
+  std::error_code ignored;
+  return fs::is_regular_file(path + kBeside, ignored) ? path : behind_link(path);
+}
+
 }  // namespace
 
 std::string export_report_path(const std::string& path) {
   std::error_code ignored;
   const std::string report = fs::is_directory(path, ignored)
                                  ? (fs::path(path) / "export.json").string()
-                                 : path + ".export.json";
+                                 : name_with_report(path) + kBeside;
   return fs::is_regular_file(report, ignored) ? report : "";
 }
 
@@ -78,7 +85,7 @@ void verify_export(const std::string& path, bool checksums) {
   }
   std::error_code ignored;
   const std::string only =
-      fs::is_directory(path, ignored) ? "" : fs::path(path).filename().string();
+      fs::is_directory(path, ignored) ? "" : fs::path(name_with_report(path)).filename().string();
   for (const json& entry : facts["files"]) {
     verify_file(entry, fs::path(report).parent_path(), report, checksums);
     if (!only.empty() && entry["name"] != only) {

@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "files/durable.h"
+#include "files/file_system.h"
 #include "files/free_space.h"
 #include "files/sha256.h"
 #include "formats/gguf_export.h"
@@ -74,7 +75,8 @@ void resolve_export(ExportRequest& request) {
   while (request.out.size() > 1 && request.out.ends_with('/')) request.out.pop_back();
 }
 
-void check_export(const ExportRequest& request, const ModelConfig& config, bool overwrite) {
+void check_export(ExportRequest& request, const ModelConfig& config, bool overwrite) {
+  request.out = behind_link(request.out);
   if (!request.gguf()) check_hugging_face(config, request.scheme);
   check_export_target(request.out, request.kind(), overwrite);
 }

@@ -31,9 +31,9 @@ struct ExportRequest {
 // exist.
 void resolve_export(ExportRequest& request);
 
-// Throws UserError(kUsage) when the target cannot be written, or when this model cannot be written
-// so; everything that is known before the long work.
-void check_export(const ExportRequest& request, const ModelConfig& config, bool overwrite);
+// A link as target becomes what it leads to. Throws UserError when the target cannot be written, or
+// when this model cannot be written so; everything that is known before the long work.
+void check_export(ExportRequest& request, const ModelConfig& config, bool overwrite);
 
 // Writes the file or directory `path` and says in `report` what was written. Throws UserError.
 void write_export(const std::string& path, const ExportModel& model, const ExportRequest& request,

@@ -113,6 +113,7 @@ struct RunDirectory::State {
 
 RunDirectory::RunDirectory(const std::string& path, Log& log)
     : state_(std::make_unique<State>(path, log)) {
+  made(checkpoints());  // what is wrong with that name is said now, not when the first save fails
   drop_torn_line(path + "/events.jsonl");
   drop_torn_line(path + "/metrics.jsonl");
   // From here on a failure is this attempt's own.

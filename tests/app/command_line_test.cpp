@@ -20,7 +20,7 @@ struct Program {
   Options options;
   ConfigRegistry registry{options};
   std::string config, text;
-  std::vector<std::string> files;
+  std::vector<std::string> files, data;
   bool json = false;
   std::vector<Command> commands;
 
@@ -32,6 +32,7 @@ struct Program {
     show->add_option("--text", text, "text");
     show->add_flag("--json", json, "as JSON");
     show->add_option("FILE", files, "files");
+    add_list_option(*show, "--data", data, "shards");
     commands = {{.parser = train, .run = {}, .registry = &registry}, {.parser = show, .run = {}}};
   }
   const Command* parse(std::vector<const char*> arguments) {
@@ -68,6 +69,13 @@ TEST(CommandLine, ListsAreCommaSeparatedOrRepeated) {
   EXPECT_EQ(program.options.data.train, (std::vector<std::string>{"a", "b", "c"}));
   EXPECT_EQ(program.options.data.val, (std::vector<std::string>{"[x]"}));
   EXPECT_EQ(program.config, "x.toml");
+}
+
+TEST(CommandLine, ListsOfCommandsAreAsThoseOfKeys) {
+  Program program;
+  program.parse({"show", "file", "--data=a, b", "--data", "c\\,d", "0.7:e"});
+  EXPECT_EQ(program.data, (std::vector<std::string>{"a", "b", "c,d", "0.7:e"}));
+  EXPECT_EQ(program.files, std::vector<std::string>{"file"});
 }
 
 TEST(CommandLine, BehindTwoDashesNothingIsAFlag) {

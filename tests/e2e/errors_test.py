@@ -78,6 +78,8 @@ TABLE = (
      ("eval", "damaged"), (0, 2)),
     ("newer format", 65, r"newer.*\b2\b", ("eval", "newer"), (0, 2)),
     ("newer format, on resume", 65, r"newer.*\b2\b", (*TRAIN, "--checkpoint.resume=newer"), (0, 2)),
+    ("a file to go on from", 65, r"checkpoint\.resume: text\.txt: no such run or checkpoint",
+     (*TRAIN, "--checkpoint.resume=text.txt"), (0, 2)),
     ("another model's checkpoint", 78, r"model\.layers.*2.*3",
      (*TRAIN, "--run.dir=other", "--model.layers=3", "--checkpoint.resume=good"), (0, 2)),
     ("empty prompt", 64, r"--prompt", ("generate", "good", "--prompt="), (0, 2)),

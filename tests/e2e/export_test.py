@@ -294,6 +294,17 @@ class Export(harness.Case):
             for out in ("one", "two", "ranks"):
                 self.remove(self.folder / out)
 
+    def test_data_is_a_list(self):
+        """As data.train takes it: commas or repeated, "\\," is a comma of the name."""
+        for name in ("more", "a,b"):
+            (self.folder / name).symlink_to(self.root / "data")
+        twice = 2 * self.judge("llama", "--data=data")["tokens"]
+        for flags in (["--data=data,more"], ["--data=data", "--data", "more"],
+                      ["--data", "data", r"a\,b"]):
+            self.assertEqual(self.judge("llama", *flags)["tokens"], twice, flags)
+        self.export("llama", "out", r"--data=data, a\,b")
+        self.assertEqual(self.report("out")["tokens"], twice)
+
     def test_exports_of_exports(self):
         self.export("llama", "direct")
         self.export("llama", "there.gguf", form="gguf")

@@ -136,6 +136,20 @@ TEST(Files, ALinkToADirectoryIsADirectory) {
   EXPECT_NE(caught.message.find("dangling: is a link to"), std::string::npos) << caught.message;
 }
 
+TEST(Files, BehindALinkIsWhatItLeadsTo) {
+  ScratchDirectory scratch;
+  fs::create_directory(scratch / "real");
+  fs::create_directory_symlink("real", scratch / "link");
+  fs::create_symlink("link", scratch / "second");
+  fs::create_symlink("nowhere", scratch / "dangling");
+  const std::string real = fs::canonical(scratch / "real");
+  EXPECT_EQ(behind_link(scratch / "link"), real);
+  EXPECT_EQ(behind_link(scratch / "second"), real);
+  for (const char* name : {"real", "dangling", "absent", "link/x"}) {
+    EXPECT_EQ(behind_link(scratch / name), scratch / name);
+  }
+}
+
 TEST(Files, EachNewLevelIsSyncedInItsParent) {
   ScratchDirectory scratch;
   std::vector<std::string> synced;

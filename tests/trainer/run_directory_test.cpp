@@ -11,6 +11,7 @@
 #include <cmath>
 #include <csignal>
 #include <limits>
+#include <set>
 #include <thread>
 
 namespace lockstep::test {
@@ -306,9 +307,20 @@ TEST_F(RunDirectoryTest, ConfigIsReplacedWholeAndNothingIsLeftBeside) {
     run.write_config("[run]\n");
   }
   EXPECT_EQ(read(run_ + "/config.toml"), "[run]\n");
+  std::set<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(run_)) {
-    EXPECT_EQ(entry.path().filename(), "config.toml");
+    names.insert(entry.path().filename());
   }
+  EXPECT_EQ(names, (std::set<std::string>{"checkpoints", "config.toml"}));
+}
+
+// Not at the first save, after an hour of work.
+TEST_F(RunDirectoryTest, CheckpointsThatLeadNowhereAreRefusedAtOnce) {
+  std::filesystem::create_directories(run_);
+  std::filesystem::create_symlink("/nowhere/at-all", run_ + "/checkpoints");
+  const Caught caught = error_of([&] { const RunDirectory run(run_, log_); });
+  EXPECT_EQ(caught.code, ExitCode::kIo);
+  EXPECT_NE(caught.message.find("checkpoints: is a link to /nowhere/at-all"), std::string::npos);
 }
 
 FailureRecord sample_failure(int rank) {
