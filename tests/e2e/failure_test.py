@@ -164,6 +164,28 @@ class Messages(Failures):
                                 "'--run.dir=a run'\\''s dir'")
 
 
+class Data(Failures):
+    def test_a_shard_cut_short_during_the_run(self):
+        """Somebody writes the corpus anew: an error with its name, on one rank or on all."""
+        for ranks in (0, 2):
+            shard = f"cut{ranks}.bin"
+            self.write_shard(shard, [97] * 100000)
+            keys = {"data.train": shard, "data.tokenizer": "byte"}
+            job = self.start_training(f"run{ranks}", ENDLESS | keys, ranks=ranks)
+            self.wait_for_step(job, f"run{ranks}", 3)
+            os.truncate(self.folder / shard, 4096)
+            began = time.monotonic()
+            result = job.wait()
+            self.assertLess(time.monotonic() - began, 20)
+            self.assertEqual(result.code, 65, str(result))
+            self.assertNotIn("signal", result.err)
+            self.assertIn(len(result.errors()), (1, max(1, ranks)), str(result))  # each rank reads its part
+            failure = self.failure(f"run{ranks}")
+            self.assertEqual(failure["exit_code"], 65)
+            for text in (failure["message"], *result.errors()):
+                self.assertIn(f"{shard}: was cut short while in use", text)
+
+
 class NotFinite(Failures):
     """Weights that overflow on one token only, which one rank's part of a batch holds."""
 
