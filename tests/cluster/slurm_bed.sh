@@ -8,10 +8,13 @@
 #        slurm_bed.sh settings [KEY=VALUE...]   extra lines of slurm.conf, instead of those before
 #        slurm_bed.sh cut NODE                  its link and then its power go
 #        slurm_bed.sh node NODE                 it comes back
+#        slurm_bed.sh silence NODE              what is sent to it or by it vanishes from now on
+#        slurm_bed.sh hear NODE                 no longer
 #
 # The nodes n1 and n2 have two cores each; host name, process ids, /dev/shm and address are their
-# own, the file systems are shared. Partition "low" (the default) is preempted by "high", with
-# $BED_GRACE seconds (60) between notice and end. DIR must be readable by the user who submits.
+# own, the file systems are shared; DIR/small is one of 1 MiB. Partition "low" (the default) is
+# preempted by "high", with $BED_GRACE seconds (60) between notice and end. DIR must be readable by
+# the user who submits.
 set -euo pipefail
 
 nodes=(n1 n2)
@@ -121,6 +124,10 @@ cut_node() {
   kill -KILL "$(cat "$BED/$1.pid")"
 }
 
+# Its link stays up, so nobody is told; there is only no answer.
+silence_node() { ip link set "v-$1" nomaster; }
+hear_node() { ip link set "v-$1" master br0; }
+
 wait_for_nodes() {
   local seconds
   for seconds in $(seq 30); do
@@ -138,7 +145,8 @@ wait_for_nodes() {
 inside() {
   mount -t tmpfs -o mode=755 tmpfs /run
   hostname control
-  mkdir -p "$BED/etc" "$BED/state"
+  mkdir -p "$BED/etc" "$BED/state" "$BED/small"
+  mount -t tmpfs -o size=1m,mode=1777 tmpfs "$BED/small"
   chmod 755 "$BED" "$BED/etc"
   start_network
   write_settings
@@ -167,6 +175,8 @@ case "${1:-}" in
     ;;
   cut) cut_node "$2" ;;
   node) start_node "$2" ;;
+  silence) silence_node "$2" ;;
+  hear) hear_node "$2" ;;
   *)
     sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"
     exit 64

@@ -185,20 +185,62 @@ class Slurm(Case):
         self.assertEqual(self.events("run", "stop")[0]["signal"], "SIGUSR1")
         job.end()
 
-    def test_a_crashing_job_gives_up(self):
-        """The run directory stands in the file; the program dies before it can write anything."""
-        (self.folder / "named.toml").write_text(
-            (self.root / "tiny.toml").read_text().replace("[run]", '[run]\ndir = "named"'))
-        (self.folder / "crashing").write_text(
-            f'#!/bin/bash\n[ "$1" = train ] && kill -KILL $$\nexec {self.program} "$@"\n')
-        (self.folder / "crashing").chmod(0o755)
-        job = self.submit("named", config="named.toml", env={
-            "LOCKSTEP": str(self.folder / "crashing"), "LOCKSTEP_RESTARTS": "1"})
+    def wrapper(self, name, text):
+        """A program in place of ours, which does this when it is to train."""
+        path = self.folder / name
+        path.write_text(f'#!/bin/bash\nprogram={self.program}\n'
+                        f'if [ "$1" = train ]; then {text}; fi\nexec "$program" "$@"\n')
+        path.chmod(0o755)
+        return {"LOCKSTEP": str(path), "LOCKSTEP_RESTARTS": "1"}
+
+    def config(self, name, run):
+        (self.folder / name).write_text(
+            (self.root / "tiny.toml").read_text().replace("[run]", f"[run]\n{run}"))
+        return name
+
+    def assert_gives_up(self, job, code):
+        """Once more, and no further."""
         job.wait_for_restart()
         self.assertEqual(job.wait_for_end(), "FAILED", job.log())
         self.assertEqual(job.field("Restarts"), "1")
         self.assertIn("this job has saved no checkpoint; restart 1 of 1", job.log())
-        self.assertIn("end: exit code 137 after 1 restarts without a new checkpoint", job.log())
+        self.assertIn(f"end: exit code {code} after 1 restarts without a new checkpoint", job.log())
+
+    def test_a_crashing_job_gives_up(self):
+        """Wherever its run directory is named; the program dies before it can write anything."""
+        env = self.wrapper("crashing", "kill -KILL $$")
+        self.train("mine", {"train.steps": 1, "train.micro_batch_size": 12})
+        shell("chown", "-R", "nobody:nogroup", self.folder / "mine")
+        jobs = [self.submit(run, *options, config=config, env=env, nodes=1)
+                for run, config, options in (
+                    ("named", self.config("dir.toml", 'dir = "named"'), ()),
+                    ("runs/pretty", self.config("name.toml", 'name = "pretty"'), ()),
+                    ("mine", "mine/config.toml", ("--train.steps=9",)),
+                    ("spaced", "tiny.toml", ("--run.dir", "spaced")))]
+        for job in jobs:
+            self.assert_gives_up(job, 137)
+            self.assertIn(f"; run {job.run}\n", job.log())
+
+    def test_a_full_disk_is_not_tried_for_ever(self):
+        """The run directory, where nothing can be counted, is on it."""
+        disk = pathlib.Path(os.environ["BED"]) / "small"
+        with open(disk / "filler", "wb", buffering=0) as file, self.assertRaises(OSError):
+            while True:
+                file.write(b"\0" * 4096)
+        self.addCleanup((disk / "filler").unlink)
+        job = self.train_on_slurm(str(disk / "run"), nodes=1, env={"LOCKSTEP_RESTARTS": "1"})
+        self.assert_gives_up(job, 74)
+
+    def test_a_crashing_job_with_new_checkpoints_goes_on(self):
+        """A directory of the name that its configuration suggests belongs to another run."""
+        shell(*AS_USER, "mkdir", "-p", self.folder / "runs" / "tiny" / "checkpoints")
+        env = self.wrapper("crashing", 'before=$(ls run/checkpoints 2> /dev/null | tail -n 1); '
+                           '"$program" "$@" & until now=$(ls run/checkpoints 2> /dev/null | '
+                           'tail -n 1); [ "$now" != "$before" ]; do sleep 0.1; done; '
+                           'kill -KILL $! $$')
+        job = self.train_on_slurm("run", "--checkpoint.interval=20", nodes=1, env=env)
+        job.wait_for_restart(2)
+        job.end()
 
     def test_a_wrong_program_path_is_not_tried_again(self):
         job = self.submit("run", env={"LOCKSTEP": "/nowhere/lockstep"})
@@ -213,6 +255,38 @@ class Slurm(Case):
         job.wait_for_restart()
         self.assertLess(time.monotonic() - begin, 30.0)
         self.assertIn("n2: task 1: Killed", job.log())
+        job.end()
+
+    def assert_named(self, job, words):
+        """The run's record blames rank 1 on n2; Slurm starts the job again."""
+        path = self.folder / "run" / "failure.json"
+        job.wait(path.exists, "a record")
+        failure = json.loads(path.read_text())
+        self.assertEqual([failure[key] for key in ("exit_code", "rank", "host")], [76, 1, "n2"])
+        self.assertRegex(failure["message"], words)
+
+    def test_a_rank_of_another_node_is_watched(self):
+        """Where srun is not asked to end the others."""
+        job = self.train_on_slurm("run", env={
+            "LOCKSTEP_LAUNCHER": "srun --mpi=pmix --kill-on-bad-exit=0"})
+        job.wait_for_rows()
+        begin = time.monotonic()
+        os.kill(self.pid_of_rank(1), 9)
+        self.assert_named(job, r"^rank 1 \(pid \d+ on n2\) is gone")
+        self.assertLess(time.monotonic() - begin, 20.0)
+        job.end()
+
+    def test_a_silent_host_is_named(self):
+        """Its packets vanish; nobody says that it is gone."""
+        job = self.train_on_slurm("run", "--comm.timeout_seconds=3")
+        job.wait_for_rows()
+        self.addCleanup(bed, "hear", "n2")
+        begin = time.monotonic()
+        bed("silence", "n2")
+        self.assert_named(job, r"^no progress for 3 s .*rank 1 .* on n2\) does not answer")
+        self.assertLess(time.monotonic() - begin, 12.0)
+        bed("hear", "n2")
+        job.wait_for_restart()
         job.end()
 
     def test_a_power_cut_restarts_the_job(self):

@@ -179,7 +179,8 @@ class Data(Failures):
             self.assertLess(time.monotonic() - began, 20)
             self.assertEqual(result.code, 65, str(result))
             self.assertNotIn("signal", result.err)
-            self.assertIn(len(result.errors()), (1, max(1, ranks)), str(result))  # each rank reads its part
+            # Each rank reads its own part of the batch.
+            self.assertIn(len(result.errors()), (1, max(1, ranks)), str(result))
             failure = self.failure(f"run{ranks}")
             self.assertEqual(failure["exit_code"], 65)
             for text in (failure["message"], *result.errors()):
