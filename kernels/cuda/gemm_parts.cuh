@@ -11,6 +11,10 @@ namespace lockstep::cuda {
 // rounded to TF32.
 Matmul as_matmul(const Tensor& out, const GemmArgs& args, bool tf32);
 
+// GELU's derivative on an fp32 product, which goes straight to args.out. False, with nothing done,
+// for other arguments, and when cuBLASLt lacks the product.
+bool gemm_gelu_grad(const GemmArgs& args, Stream& stream);
+
 // Any combination of GemmArgs but bias_grad: the product goes to fp32 spill memory in row chunks,
 // and one kernel applies the whole epilogue to each chunk with a single rounding.
 void gemm_unfused(const GemmArgs& args, Stream& stream);

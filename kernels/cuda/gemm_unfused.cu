@@ -109,6 +109,22 @@ __global__ void finish_kernel(Epilogue<T, Out> e, const float* product, std::int
   e.out.at(r, c) = narrow<Out>(value);
 }
 
+// Formula: out *= GELU'(preactivation), both (rows, 4 quads). Block: 256 consecutive quads of a
+// row. Grid: quads / 256, rows (walked by stride). Bytes: 12 per element.
+__global__ void gelu_grad_kernel(Matrix<float> out, Matrix<const float> preactivation,
+                                 std::int64_t rows, std::int64_t quads) {
+  const std::int64_t column = 4 * (blockIdx.x * std::int64_t{kThreads} + threadIdx.x);
+  if (column >= 4 * quads) return;
+  for (std::int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
+    float values[4], slopes[4];
+    Pack<float, 4>::load(&out.at(row, column)).unpack(values);
+    Pack<float, 4>::load(&preactivation.at(row, column)).unpack(slopes);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) values[i] *= gelu_grad(slopes[i]);
+    Pack<float, 4>::from(values).store(&out.at(row, column));
+  }
+}
+
 template <typename T>
 void product(float* out, const GemmArgs& args, std::int64_t rows, Stream& stream) {
   const std::int64_t cols = args.out.cols();
@@ -171,6 +187,23 @@ void gemm_chunk(const GemmArgs& args, float* spill, Stream& stream) {
 }
 
 }  // namespace
+
+bool gemm_gelu_grad(const GemmArgs& args, Stream& stream) {
+  const bool alone = args.activation_grad == Activation::kGelu && !args.bias && !args.residual &&
+                     !args.accumulate && args.out.dtype == DType::kF32 &&
+                     args.out.data != args.preactivation.data;
+  if (!alone || !fits_vectors(args.out) || !fits_vectors(args.preactivation)) return false;
+  Context& context = context_of(stream);
+  const Matmul call = as_matmul(args.out, args, context.tf32);
+  if (call.key.k == 0 || !context.gemm.run(call, native(stream))) return false;
+  const std::int64_t quads = args.out.cols() / 4;
+  const dim3 grid(static_cast<unsigned>(ceil_div(quads, kThreads)),
+                  static_cast<unsigned>(std::min<std::int64_t>(args.out.rows(), 65535)));
+  gelu_grad_kernel<<<grid, kThreads, 0, native(stream)>>>(
+      matrix<float>(args.out), matrix<const float>(args.preactivation), args.out.rows(), quads);
+  check_launch("gelu_grad");
+  return true;
+}
 
 void gemm_unfused(const GemmArgs& args, Stream& stream) {
   float* spill = context_of(stream).gemm.spill();

@@ -111,10 +111,9 @@ class Transformer final : public Model {
   std::vector<Tensor> residual_;  // (N, C) each: x of layer l; one, reused, in inference
   std::vector<Activations> activations_;
   Tensor final_, final_mean_, final_rstd_;  // (N, C), (N), (N)
-  Tensor logits_;                           // (N / chunks, Vp)
-  std::int64_t chunks_ = 1;
-  Tensor losses_;   // (N) fp32
-  Tensor correct_;  // (N) uint8
+  Tensor logits_;                           // (rows of a chunk, Vp)
+  Tensor losses_;                           // (N) fp32
+  Tensor correct_;                          // (N) uint8
   Tensor rope_table_;
   std::vector<float> rope_values_;  // host copy, uploaded on first use
   bool rope_uploaded_ = false;
