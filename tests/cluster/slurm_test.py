@@ -233,12 +233,13 @@ class Slurm(Case):
 
     def test_a_crashing_job_with_new_checkpoints_goes_on(self):
         """A directory of the name that its configuration suggests belongs to another run."""
-        shell(*AS_USER, "mkdir", "-p", self.folder / "runs" / "tiny" / "checkpoints")
+        shell(*AS_USER, "mkdir", "-p", self.folder / "runs" / "going" / "checkpoints")
         env = self.wrapper("crashing", 'before=$(ls run/checkpoints 2> /dev/null | tail -n 1); '
                            '"$program" "$@" & until now=$(ls run/checkpoints 2> /dev/null | '
                            'tail -n 1); [ "$now" != "$before" ]; do sleep 0.1; done; '
                            'kill -KILL $! $$')
-        job = self.train_on_slurm("run", "--checkpoint.interval=20", nodes=1, env=env)
+        job = self.submit("run", "--train.steps=1000000", "--checkpoint.interval=20", nodes=1,
+                          config=self.config("going.toml", 'dir = "run"'), env=env)
         job.wait_for_restart(2)
         job.end()
 

@@ -394,12 +394,14 @@ TEST_F(RunDirectoryTest, KnowsWhichStepsWereValidated) {
 // The watchdog reports from a thread of its own.
 TEST_F(RunDirectoryTest, EventsOfSeveralThreadsStayWhole) {
   constexpr int kThreads = 4;
-  constexpr int kEvents = 300;
+  constexpr int kEvents = 200;
+  // Long ones, so that the threads meet in the file.
+  const std::string details = R"({"path":")" + std::string(50000, 'x') + R"("})";
   RunDirectory run(run_, log_);
   std::vector<std::thread> threads;
   for (int thread = 0; thread < kThreads; ++thread) {
-    threads.emplace_back([&run] {
-      for (int i = 0; i < kEvents; ++i) run.event("save", i, R"({"path":"somewhere"})");
+    threads.emplace_back([&] {
+      for (int i = 0; i < kEvents; ++i) run.event("save", i, details);
     });
   }
   for (std::thread& thread : threads) thread.join();
