@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <map>
 #include <set>
 
@@ -17,6 +16,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::int64_t kPerWord = 4;
+constexpr std::size_t kPieceBytes = std::size_t{1} << 20;  // read at once to be converted
 constexpr std::string_view kWeight = ".weight";
 constexpr std::array<std::string_view, 7> kLinear = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
                                                      "gate_proj", "up_proj", "down_proj"};
@@ -154,15 +154,32 @@ class Int8Source final : public WeightSource {
     CHECK(row_begin >= 0 && row_begin + static_cast<std::int64_t>(scales.size()) <= weight.rows,
           "rows {}+{} of {}", row_begin, scales.size(), name);
     files_->read(weight.scale, row_begin, scales);
-    const std::byte* bytes =
-        files_->raw(weight.values).data() + static_cast<std::size_t>(row_begin) * weight.stride;
     for (std::size_t row = 0; row < scales.size(); ++row) {
       if (!std::isfinite(scales[row])) {
         fail(ExitCode::kData, "{}: tensor {} is not finite in row {}; the file is damaged", origin_,
              weight.scale, static_cast<std::size_t>(row_begin) + row);
       }
+    }
+    const std::size_t piece = std::max(kPieceBytes / weight.stride, std::size_t{1});
+    std::vector<std::byte> bytes(std::min(piece, scales.size()) * weight.stride);
+    for (std::size_t row = 0; row < scales.size(); row += piece) {
+      const std::size_t rows = std::min(piece, scales.size() - row);
+      const std::size_t begin = (static_cast<std::size_t>(row_begin) + row) * weight.stride;
+      files_->read_bytes(std::span(bytes).first(rows * weight.stride), weight.values,
+                         static_cast<std::int64_t>(begin));
+      multiply(out.subspan(row * cols, rows * cols), bytes, std::span(scales).subspan(row, rows),
+               weight.stride);
+    }
+  }
+
+ private:
+  // Rows of `stride` bytes times their scales.
+  void multiply(std::span<float> out, std::span<const std::byte> bytes,
+                std::span<const float> scales, std::size_t stride) const {
+    const std::size_t cols = out.size() / scales.size();
+    for (std::size_t row = 0; row < scales.size(); ++row) {
       for (std::size_t i = 0; i < cols; ++i) {
-        const auto value = static_cast<int>(bytes[row * weight.stride + i]);
+        const auto value = static_cast<int>(bytes[row * stride + i]);
         // Packed values stand 128 higher; the others are two's complement.
         const int step = scheme_.packed ? value - 128 : value - (value >= 128 ? 256 : 0);
         out[row * cols + i] = static_cast<float>(step) * scales[row];
@@ -170,7 +187,6 @@ class Int8Source final : public WeightSource {
     }
   }
 
- private:
   struct Quantized {
     std::string values, scale;  // names of tensors
     std::int64_t rows = 0, cols = 0;
@@ -229,14 +245,15 @@ class Int8Source final : public WeightSource {
   }
 
   std::int64_t integer_at(const SourceTensor& tensor, std::size_t index) const {
-    const std::byte* data = files_->raw(tensor.name).data();
-    if (tensor.stored == "I64") {
-      std::int64_t value = 0;
-      std::memcpy(&value, data + index * sizeof(value), sizeof(value));
-      return value;
-    }
-    std::int32_t value = 0;
-    std::memcpy(&value, data + index * sizeof(value), sizeof(value));
+    return tensor.stored == "I64" ? value_at<std::int64_t>(tensor.name, index)
+                                  : value_at<std::int32_t>(tensor.name, index);
+  }
+
+  template <typename T>
+  T value_at(const std::string& name, std::size_t index) const {
+    T value = 0;
+    files_->read_bytes(std::as_writable_bytes(std::span(&value, 1)), name,
+                       static_cast<std::int64_t>(index * sizeof(T)));
     return value;
   }
 

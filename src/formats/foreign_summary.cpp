@@ -3,7 +3,7 @@
 
 #include "core/error.h"
 #include "core/json_nesting.h"
-#include "files/mapped_file.h"
+#include "files/input_file.h"
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
 
@@ -18,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 20;
+constexpr std::int64_t kMaxConfigBytes = std::int64_t{1} << 20;
 constexpr const char* kAdapterConfig = "adapter_config.json";
 constexpr const char* kAdapterWeights = "adapter_model.safetensors";
 
@@ -28,8 +28,7 @@ void add_tensors(ForeignSummary& summary, const WeightSource& weights) {
 }
 
 json read_object(const fs::path& path) {
-  const MappedFile file(path.string());
-  const std::string_view text = file.text(kMaxConfigBytes);
+  const std::string text = InputFile(path.string(), "a model's JSON").text(kMaxConfigBytes);
   check_json_nesting(text, path.string());
   json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
   return root.is_object() ? root : json::object();

@@ -1,5 +1,6 @@
 // GGUF version 3 (ggml-org/ggml docs/gguf.md): key-value metadata, tensor infos, aligned tensor
-// data. Read through a map and written one tensor at a time; blocks of Q8_0 are decoded here.
+// data. Rows are read when asked for and written one tensor at a time; blocks of Q8_0 are decoded
+// here.
 #pragma once
 
 #include "core/weight_format.h"

@@ -1,10 +1,11 @@
-// A cursor that never passes the end of the file; every count is compared with the bytes that are
-// left before anything of that size is made.
+// A cursor over a window of the file that never passes its end; every count is compared with the
+// bytes that are left before anything of that size is made.
 #include "formats/gguf_header.h"
 
 #include "core/error.h"
 #include "files/free_space.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
@@ -21,6 +22,7 @@ constexpr std::int64_t kMaxAlignment = std::int64_t{1} << 20;
 // More than any model has; a file of holes could announce anything else its size allows.
 constexpr std::uint64_t kMaxKeys = 1 << 16, kMaxTensors = 1 << 18, kMaxItems = 1 << 24;
 constexpr std::uint64_t kMaxString = 1 << 26;
+constexpr std::size_t kWindowBytes = std::size_t{1} << 20;
 
 enum Kind : std::uint32_t {
   kU8,
@@ -53,8 +55,8 @@ std::string shown(std::string_view text) {
 
 class Parser {
  public:
-  Parser(std::span<const std::byte> file, const std::string& path, GgufReader::Types types)
-      : file_(file), path_(path), types_(types) {}
+  Parser(const InputFile& file, GgufReader::Types types)
+      : file_(file), path_(file.path()), types_(types) {}
 
   GgufHeader parse() {
     check_magic();
@@ -71,7 +73,25 @@ class Parser {
   }
 
  private:
-  std::uint64_t left() const { return file_.size() - at_; }
+  std::uint64_t total() const { return static_cast<std::uint64_t>(file_.size()); }
+  std::uint64_t left() const { return total() - at_; }
+
+  // The next bytes, which the file has. Names and numbers come from the window, long texts and
+  // arrays straight from the file.
+  void take(std::span<std::byte> out) {
+    if (at_ < window_begin_ || at_ + out.size() > window_begin_ + window_.size()) {
+      if (out.size() >= kWindowBytes) {
+        file_.read(out, static_cast<std::int64_t>(at_));
+        at_ += out.size();
+        return;
+      }
+      window_.resize(std::min<std::uint64_t>(kWindowBytes, left()));
+      window_begin_ = at_;
+      file_.read(window_, static_cast<std::int64_t>(at_));
+    }
+    if (!out.empty()) std::memcpy(out.data(), window_.data() + (at_ - window_begin_), out.size());
+    at_ += out.size();
+  }
 
   [[noreturn]] void fail_end(const std::string& what) const {
     fail(ExitCode::kData, "{}: ends within {}; it is damaged or incomplete: fetch it again", path_,
@@ -79,28 +99,27 @@ class Parser {
   }
   [[noreturn]] void fail_count(std::uint64_t count, const char* what) const {
     fail(ExitCode::kData, "{}: announces {} {}, more than a file of {} can hold; it is damaged",
-         path_, count, what, bytes_text(static_cast<std::int64_t>(file_.size())));
+         path_, count, what, bytes_text(file_.size()));
   }
 
   template <typename T>
   T get(const std::string& what) {
     if (left() < sizeof(T)) fail_end(what);
     T value;
-    std::memcpy(&value, file_.data() + at_, sizeof(T));
-    at_ += sizeof(T);
+    take(std::as_writable_bytes(std::span(&value, 1)));
     return value;
   }
 
   std::string get_string(const std::string& what) {
     const auto size = get<std::uint64_t>(what);
     if (size > left() || size > kMaxString) fail_end(what);
-    std::string text(reinterpret_cast<const char*>(file_.data() + at_), size);
-    at_ += size;
+    std::string text(size, '\0');
+    take(std::as_writable_bytes(std::span(text)));
     return text;
   }
 
   void check_magic() {
-    if (file_.size() < 24 || get<std::uint32_t>("the magic") != kMagic) {
+    if (total() < 24 || get<std::uint32_t>("the magic") != kMagic) {
       fail(ExitCode::kData, "{}: is no GGUF file; give a .gguf file", path_);
     }
     const auto version = get<std::uint32_t>("the version");
@@ -145,8 +164,7 @@ class Parser {
   template <typename T>
   GgufValue get_vector(std::uint64_t count) {
     std::vector<T> values(count);
-    if (count > 0) std::memcpy(values.data(), file_.data() + at_, count * sizeof(T));
-    at_ += count * sizeof(T);
+    take(std::as_writable_bytes(std::span(values)));
     return values;
   }
 
@@ -196,7 +214,7 @@ class Parser {
            what, tensor.shape.cols(), name_of(tensor.type));
     }
     const auto offset = get<std::uint64_t>(what);
-    if (offset > file_.size()) {
+    if (offset > total()) {
       fail(ExitCode::kData, "{}: {} lies beyond the file's end; it is damaged or incomplete", path_,
            what);
     }
@@ -214,9 +232,9 @@ class Parser {
     std::uint64_t count = 1;
     for (std::uint32_t axis = 0; axis < rank; ++axis) {
       const auto size = get<std::uint64_t>(what);
-      if (size == 0 || size > 8 * file_.size() / count) {
+      if (size == 0 || size > 8 * total() / count) {
         fail(ExitCode::kData, "{}: {} has an impossible size {} for a file of {}", path_, what,
-             size, bytes_text(static_cast<std::int64_t>(file_.size())));
+             size, bytes_text(file_.size()));
       }
       count *= size;
       sizes[rank - 1 - axis] = static_cast<std::int64_t>(size);
@@ -246,7 +264,6 @@ class Parser {
   // one of a type that nobody knows ends, only the next one tells.
   void place_tensors() {
     const std::int64_t step = alignment();
-    const auto file_size = static_cast<std::int64_t>(file_.size());
     const std::int64_t data = gguf_padded(static_cast<std::int64_t>(at_), step);
     std::int64_t expected = 0;
     bool known = true;
@@ -262,14 +279,16 @@ class Parser {
       known = bytes > 0;
       expected = entry.begin + gguf_padded(bytes, step);
       entry.begin += data;
-      if (entry.begin > file_size || bytes > file_size - entry.begin) fail_end(what);
+      if (entry.begin > file_.size() || bytes > file_.size() - entry.begin) fail_end(what);
     }
   }
 
-  std::span<const std::byte> file_;
+  const InputFile& file_;
   const std::string& path_;
   GgufReader::Types types_;
   std::uint64_t at_ = 0;
+  std::vector<std::byte> window_;
+  std::uint64_t window_begin_ = 0;
   std::set<std::string> keys_, names_;
   GgufHeader header_;
 };
@@ -338,9 +357,8 @@ class Builder {
 
 }  // namespace
 
-GgufHeader parse_gguf_header(std::span<const std::byte> file, const std::string& path,
-                             GgufReader::Types types) {
-  return Parser(file, path, types).parse();
+GgufHeader parse_gguf_header(const InputFile& file, GgufReader::Types types) {
+  return Parser(file, types).parse();
 }
 
 std::string gguf_header_bytes(const GgufMetadata& metadata, const std::vector<GgufTensor>& tensors,

@@ -1,12 +1,12 @@
 // The part of a GGUF file before its data: parsed and checked, or put together as bytes.
 #pragma once
 
+#include "files/input_file.h"
 #include "formats/gguf.h"
 
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -22,11 +22,10 @@ struct GgufHeader {
   std::vector<GgufEntry> entries;  // in the file's order
 };
 
-// `file`: the whole file. Throws UserError(kData) naming `path` and the key or tensor: counts and
-// lengths beyond the file, types that `types` does not allow, names that come twice, offsets with
-// holes or overlaps.
-GgufHeader parse_gguf_header(std::span<const std::byte> file, const std::string& path,
-                             GgufReader::Types types);
+// Reads what stands before the data. Throws UserError(kData) naming file and key or tensor: counts
+// and lengths beyond the file, types that `types` does not allow, names that come twice, offsets
+// with holes or overlaps.
+GgufHeader parse_gguf_header(const InputFile& file, GgufReader::Types types);
 
 // Magic to the padding before the data. `offsets`: of each tensor from the begin of the data.
 std::string gguf_header_bytes(const GgufMetadata& metadata, const std::vector<GgufTensor>& tensors,

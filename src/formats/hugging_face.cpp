@@ -1,7 +1,7 @@
 // A Hugging Face directory: config.json says the shape, safetensors hold the weights,
 // tokenizer.json the vocabulary.
 #include "core/error.h"
-#include "files/mapped_file.h"
+#include "files/input_file.h"
 #include "formats/compressed_tensors.h"
 #include "formats/foreign_model.h"
 #include "formats/hf_config.h"
@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 20;
+constexpr std::int64_t kMaxConfigBytes = std::int64_t{1} << 20;
 
 // Where config.json does not say: as most of the model is stored.
 std::string stored_dtype(const WeightSource& weights) {
@@ -54,7 +54,9 @@ GenerationConfig read_generation(const std::string& directory, const HfConfig& c
   const std::string path = (fs::path(directory) / "generation_config.json").string();
   std::error_code ignored;
   const std::string text =
-      fs::exists(path, ignored) ? std::string(MappedFile(path).text(kMaxConfigBytes)) : "";
+      fs::exists(path, ignored)
+          ? InputFile(path, "a model's generation_config.json").text(kMaxConfigBytes)
+          : "";
   return parse_generation_config(text, path, config.model.vocab, config.bos_token_id,
                                  config.eos_token_ids);
 }
@@ -69,7 +71,7 @@ bool is_hugging_face(const std::string& path) {
 ForeignModel open_hugging_face(const std::string& directory) {
   const std::string path = (fs::path(directory) / "config.json").string();
   const HfConfig config =
-      parse_hf_config(std::string(MappedFile(path).text(kMaxConfigBytes)), path);
+      parse_hf_config(InputFile(path, "a model's config.json").text(kMaxConfigBytes), path);
   ForeignModel model;
   model.config = config.model;
   auto files = std::make_unique<SafetensorsReader>(directory);

@@ -1,6 +1,7 @@
 // The safetensors format (huggingface/safetensors README): u64 header length, a JSON header, then
 // the tensors' bytes, little-endian and row-major, without holes. A directory may split a model
-// over several files and an index. Files are mapped, so memory does not grow with the model.
+// over several files and an index. Rows are read when asked for: memory does not grow with the
+// model.
 #pragma once
 
 #include "core/weight_source.h"
@@ -39,8 +40,8 @@ class SafetensorsReader final : public WeightSource {
   const std::vector<SourceTensor>& tensors() const override;
   // Converts F32, F16, BF16 and F64; other dtypes are refused by name.
   void read(const std::string& name, std::int64_t row_begin, std::span<float> out) override;
-  // The bytes of a tensor as they stand in the mapped file; valid as long as the reader.
-  std::span<const std::byte> raw(const std::string& name) const;
+  // Bytes [begin, begin + out.size()) of a tensor as the file has them.
+  void read_bytes(std::span<std::byte> out, const std::string& name, std::int64_t begin) const;
 
  private:
   struct State;

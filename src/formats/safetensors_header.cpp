@@ -46,12 +46,14 @@ constexpr std::array<std::pair<std::string_view, std::int64_t>, 16> kDtypes = {{
        what);
 }
 
-json parse_json(std::span<const std::byte> file, std::size_t length, const std::string& path) {
-  const auto* begin = reinterpret_cast<const char*>(file.data()) + kLengthBytes;
-  if (length == 0 || *begin != '{') fail_header(path, "the header does not begin with '{'");
-  check_json_nesting({begin, length}, path);
-  json header = json::parse(begin, begin + length, nullptr, /*allow_exceptions=*/false);
-  if (!header.is_object()) fail_header(path, "the header is not JSON");
+// `length` bytes, which the file has.
+json read_json(const InputFile& file, std::uint64_t length) {
+  std::string text(static_cast<std::size_t>(length), '\0');
+  file.read(std::as_writable_bytes(std::span(text)), kLengthBytes);
+  if (!text.starts_with('{')) fail_header(file.path(), "the header does not begin with '{'");
+  check_json_nesting(text, file.path());
+  json header = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!header.is_object()) fail_header(file.path(), "the header is not JSON");
   return header;
 }
 
@@ -115,18 +117,19 @@ std::int64_t StoredTensor::bytes() const {
   return bytes;
 }
 
-SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file,
-                                           const std::string& path) {
-  if (file.size() < kLengthBytes) fail_header(path, fmt::format("has {} bytes", file.size()));
+SafetensorsHeader parse_safetensors_header(const InputFile& file) {
+  const std::string& path = file.path();
+  const auto size = static_cast<std::uint64_t>(file.size());
+  if (size < kLengthBytes) fail_header(path, fmt::format("has {} bytes", size));
   std::uint64_t length = 0;
-  std::memcpy(&length, file.data(), kLengthBytes);
-  if (length > kMaxHeaderBytes || length > file.size() - kLengthBytes) {
-    fail_header(path, fmt::format("announces a header of {} bytes in {}", length, file.size()));
+  file.read(std::as_writable_bytes(std::span(&length, 1)), 0);
+  if (length > kMaxHeaderBytes || length > size - kLengthBytes) {
+    fail_header(path, fmt::format("announces a header of {} bytes in {}", length, size));
   }
-  const json json_header = parse_json(file, static_cast<std::size_t>(length), path);
+  const json json_header = read_json(file, length);
   SafetensorsHeader header;
   header.data_begin = static_cast<std::int64_t>(kLengthBytes + length);
-  const std::uint64_t data_bytes = file.size() - kLengthBytes - length;
+  const std::uint64_t data_bytes = size - kLengthBytes - length;
   for (const auto& [name, value] : json_header.items()) {
     if (name == "__metadata__") continue;
     header.entries.push_back(parse_entry(name, value, data_bytes, path));

@@ -2,14 +2,13 @@
 #include "core/error.h"
 #include "core/json_nesting.h"
 #include "files/file_system.h"
-#include "files/mapped_file.h"
+#include "files/input_file.h"
 #include "formats/safetensors.h"
 #include "formats/safetensors_header.h"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <cstring>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -22,12 +21,13 @@ using nlohmann::json;
 
 constexpr const char* kSingleName = "model.safetensors";
 constexpr const char* kIndexName = "model.safetensors.index.json";
-constexpr std::size_t kMaxIndexBytes = std::size_t{64} << 20;
+constexpr std::int64_t kMaxIndexBytes = std::int64_t{64} << 20;
+constexpr std::size_t kPieceBytes = std::size_t{1} << 20;  // read at once to be converted
+constexpr const char* kWhat = "a .safetensors file";
 
 // tensor -> file
 std::map<std::string, std::string> read_index(const std::string& path) {
-  const MappedFile file(path);
-  const std::string_view text = file.text(kMaxIndexBytes);
+  const std::string text = InputFile(path, "an index of .safetensors files").text(kMaxIndexBytes);
   check_json_nesting(text, path);
   const json index = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
@@ -47,16 +47,22 @@ std::map<std::string, std::string> read_index(const std::string& path) {
   return files;
 }
 
+// Values of type T from byte `begin` on, a piece at a time.
 template <typename T>
-void convert(std::span<float> out, const std::byte* bytes) {
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    T value;
-    std::memcpy(&value, bytes + i * sizeof(T), sizeof(T));
-    if constexpr (std::is_same_v<T, double>) {
-      out[i] = static_cast<float>(value);
-    } else {
-      out[i] = to_float(value);
+void read_values(std::span<float> out, const InputFile& file, std::int64_t begin) {
+  std::vector<T> piece(std::min(out.size(), kPieceBytes / sizeof(T)));
+  while (!out.empty()) {
+    const auto values = std::span(piece).first(std::min(out.size(), piece.size()));
+    file.read(std::as_writable_bytes(values), begin);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if constexpr (std::is_same_v<T, double>) {
+        out[i] = static_cast<float>(values[i]);
+      } else {
+        out[i] = to_float(values[i]);
+      }
     }
+    out = out.subspan(values.size());
+    begin += static_cast<std::int64_t>(values.size_bytes());
   }
 }
 
@@ -64,22 +70,22 @@ void convert(std::span<float> out, const std::byte* bytes) {
 
 struct SafetensorsReader::State {
   struct Location {
-    const MappedFile* file;
-    const std::byte* data;
+    const InputFile* file;
+    std::int64_t begin;  // in the file
     StoredTensor tensor;
   };
-  std::vector<std::unique_ptr<MappedFile>> files;
+  std::vector<std::unique_ptr<InputFile>> files;
   std::map<std::string, Location> locations;
   std::vector<SourceTensor> tensors;
 
   void add_file(const std::string& path) {
-    files.push_back(std::make_unique<MappedFile>(path));
-    const MappedFile& file = *files.back();
-    const SafetensorsHeader header = parse_safetensors_header(file.bytes(), path);
+    files.push_back(std::make_unique<InputFile>(path, kWhat));
+    const InputFile& file = *files.back();
+    const SafetensorsHeader header = parse_safetensors_header(file);
     for (const HeaderEntry& entry : header.entries) {
-      const std::byte* data = file.bytes().data() + header.data_begin + entry.begin;
+      const std::int64_t begin = header.data_begin + entry.begin;
       const auto [at, added] =
-          locations.emplace(entry.tensor.name, Location{&file, data, entry.tensor});
+          locations.emplace(entry.tensor.name, Location{&file, begin, entry.tensor});
       if (!added) {
         fail(ExitCode::kData, "{}: tensor '{}' is also in {}", path, entry.tensor.name,
              at->second.file->path());
@@ -137,9 +143,12 @@ SafetensorsReader::SafetensorsReader(SafetensorsReader&&) noexcept = default;
 
 const std::vector<SourceTensor>& SafetensorsReader::tensors() const { return state_->tensors; }
 
-std::span<const std::byte> SafetensorsReader::raw(const std::string& name) const {
+void SafetensorsReader::read_bytes(std::span<std::byte> out, const std::string& name,
+                                   std::int64_t begin) const {
   const State::Location& location = state_->location(name);
-  return {location.data, static_cast<std::size_t>(location.tensor.bytes())};
+  CHECK(begin >= 0 && begin + std::ssize(out) <= location.tensor.bytes(), "{} bytes {}+{}", name,
+        begin, out.size());
+  location.file->read(out, location.begin + begin);
 }
 
 void SafetensorsReader::read(const std::string& name, std::int64_t row_begin,
@@ -153,18 +162,19 @@ void SafetensorsReader::read(const std::string& name, std::int64_t row_begin,
   CHECK(row_begin >= 0 && row_begin * row_size + wanted <= tensor.bytes(), "{} rows {}+{} values",
         name, row_begin, out.size());
   if (out.empty()) return;
-  const std::byte* bytes = location.data + row_begin * row_size;
+  const InputFile& file = *location.file;
+  const std::int64_t begin = location.begin + row_begin * row_size;
   if (tensor.dtype == "F32") {
-    std::memcpy(out.data(), bytes, out.size_bytes());
+    file.read(std::as_writable_bytes(out), begin);
   } else if (tensor.dtype == "BF16") {
-    convert<bf16>(out, bytes);
+    read_values<bf16>(out, file, begin);
   } else if (tensor.dtype == "F16") {
-    convert<f16>(out, bytes);
+    read_values<f16>(out, file, begin);
   } else if (tensor.dtype == "F64") {
-    convert<double>(out, bytes);
+    read_values<double>(out, file, begin);
   } else {
     fail(ExitCode::kData, "{}: tensor '{}' has dtype {}; weights are read from F32, F16, BF16, F64",
-         location.file->path(), name, tensor.dtype);
+         file.path(), name, tensor.dtype);
   }
 }
 

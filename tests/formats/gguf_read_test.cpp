@@ -61,6 +61,38 @@ TEST(Gguf, MetadataAndTensorsComeBack) {
   }
 }
 
+// More than is decoded at once, from anywhere, also from within a block.
+TEST(GgufRead, LongTensorsAreReadInPieces) {
+  const ScratchDirectory scratch;
+  constexpr std::int64_t kValues = 1200032;
+  GgufWriter writer(scratch / "m.gguf", {}, {{"w", {kValues}, GgufType::kQ8_0}});
+  std::vector<float> values(kValues);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = i % 32 == 31 ? 127.0f : static_cast<float>(i / 32 % 120);
+  }
+  writer.append("w", values);
+  writer.finish();
+  GgufReader reader(scratch / "m.gguf");
+  for (const std::int64_t first : {0, 5, 32, 1114141}) {
+    std::vector<float> got(static_cast<std::size_t>(kValues - 2 - first));
+    reader.read("w", first, got);
+    ASSERT_TRUE(std::equal(got.begin(), got.end(), values.begin() + first)) << first;
+  }
+}
+
+// A mapping would end the process with a signal here.
+TEST(GgufRead, AFileCutShortInUseIsAnErrorWithItsName) {
+  const ScratchDirectory scratch;
+  GgufWriter writer(scratch / "m.gguf", {}, {{"w", {64, 1024}, GgufType::kF16}});
+  writer.append("w", std::vector<float>(64 * 1024));
+  writer.finish();
+  GgufReader reader(scratch / "m.gguf");
+  std::filesystem::resize_file(scratch / "m.gguf", 4096);
+  std::vector<float> row(1024);
+  testing::expect_data_error([&] { reader.read("w", 60, row); },
+                             "m.gguf: was cut short while in use");
+}
+
 // Cuts, changed bytes and changed numbers: a file either opens and reads, or is refused.
 TEST(GgufRead, Mutations) {
   const ScratchDirectory scratch;

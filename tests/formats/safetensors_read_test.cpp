@@ -56,7 +56,7 @@ TEST(Safetensors, AnIndexStaysInsideItsDirectory) {
                            ".safetensors", "..\\\\x.safetensors", "passwd", ""}) {
     expect_data_error(with(file), "in the same directory");
   }
-  expect_data_error(with("gone.safetensors"), "the file is missing");
+  expect_data_error(with("gone.safetensors"), "gone.safetensors: cannot open: No such file");
   expect_data_error(with(first), "tensor 'w' is not in");
   spill(index, "[]");
   expect_data_error([&] { SafetensorsReader reader(scratch.path()); }, "\"weight_map\"");
@@ -74,6 +74,39 @@ TEST(Safetensors, LinksAreFollowed) {
   write_model(blobs.path(), 1 << 20);
   std::filesystem::create_symlink(blobs / "model.safetensors", snapshot / "model.safetensors");
   expect_content(snapshot.path());
+}
+
+// More than is converted at once, from anywhere.
+TEST(Safetensors, LongTensorsAreReadInPieces) {
+  const ScratchDirectory scratch;
+  constexpr std::int64_t kRows = 1 << 18;
+  SafetensorsWriter writer(scratch.path(), {{"w", "BF16", {kRows, 3}}});
+  std::vector<bf16> values(3 * kRows);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i].bits = static_cast<std::uint16_t>(i);
+  writer.append("w", std::as_bytes(std::span(values)));
+  writer.finish();
+  SafetensorsReader reader(scratch.path());
+  std::vector<float> rows(3 * (kRows - 1));
+  reader.read("w", 1, rows);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    ASSERT_EQ(std::bit_cast<std::uint32_t>(rows[i]), ((i + 3) & 0xffff) << 16) << i;
+  }
+}
+
+// A mapping would end the process with a signal here.
+TEST(Safetensors, AFileCutShortInUseIsAnErrorWithItsName) {
+  const ScratchDirectory scratch;
+  SafetensorsWriter writer(scratch.path(), {{"w", "F32", {64, 1024}}, {"h", "F16", {64, 1024}}});
+  writer.append("w", std::vector<std::byte>(64 * 4096));
+  writer.append("h", std::vector<std::byte>(64 * 2048));
+  writer.finish();
+  SafetensorsReader reader(scratch.path());
+  std::filesystem::resize_file(scratch / "model.safetensors", 4096);
+  std::vector<float> row(1024);
+  for (const char* name : {"w", "h"}) {
+    expect_data_error([&] { reader.read(name, 60, row); },
+                      "model.safetensors: was cut short while in use");
+  }
 }
 
 // Whatever is done to a file, opening it and reading every tensor gives values or UserError.
