@@ -29,6 +29,9 @@ struct Backend {
 extern const Backend kCudaBackend, kCpuBackend;
 inline constexpr const Backend* kBackends[] = {&kCudaBackend, &kCpuBackend};
 
+// OpenBLAS's name for the kernels that it chose for this processor: "Haswell", "SkylakeX".
+std::string_view cpu_library_kernels();
+
 // All but the CPU.
 inline std::span<const Backend* const> accelerators() {
   return std::span(kBackends).first(std::size(kBackends) - 1);

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # Enforces the architecture: reads every #include under src/ and kernels/ and fails on an upward or
-# sideways edge between rooms, on a third-party header outside its room, on a call that opens, syncs
-# or renames files outside src/files, and on an #if that picks a build variant (variants are chosen
-# by file). The tables below are the design's, in one place.
+# sideways edge between rooms, on a third-party header outside its room, on a library's function
+# declared by hand, on a call that opens, syncs or renames files outside src/files, and on an #if
+# that picks a build variant (variants are chosen by file). The tables below are the design's.
 """Usage: check_layers.py [ROOT]   exit 0: clean, 1: violations (one line each, file:line)"""
 
 import pathlib
@@ -58,7 +58,8 @@ FILE_HEADERS = ("fcntl.h", "sys/mman.h", "sys/file.h", "sys/statvfs.h")
 FILE_CALL = re.compile(r"(?<![\w.>:])(?:(?:::|std::|(?:std::)?filesystem::|fs::)"
                        r"(?:open|openat|creat|rename|link|mkdir|truncate|ftruncate|pwrite|"
                        r"create_director(?:y|ies)|copy_file|resize_file)|(?:::)?"
-                       r"(?:fsync|fdatasync|mmap|flock|mkstemp|mkostemp|mkdtemp))\s*\(")
+                       r"(?:fsync|fdatasync|mmap|flock|mkstemp|mkostemp|mkdtemp)|"
+                       r"(?:std::|::)?(?:fopen|freopen|fdopen))\s*\(|\bstd::o?fstream\b")
 STANDARD = re.compile(r"^[a-z_0-9]+$")  # <vector>, <cstdint>
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
@@ -123,6 +124,35 @@ def condition_error(path, room, condition):
     return f"#if on {', '.join(sorted(foreign))}: variants are chosen by file"
 
 
+def declared_by_hand(text):
+    """Line numbers of functions declared extern "C" without a body: another library's, whose own
+    header would say the same and stay true."""
+    text = re.sub(r"//[^\n]*|/\*.*?\*/", lambda m: re.sub(r"[^\n]", " ", m.group()), text,
+                  flags=re.DOTALL)
+    for start in re.finditer(r'\bextern\s+"C(?:\+\+)?"\s*', text):
+        at, depth, begin = start.end(), 0, start.end()
+        block = text[at:at + 1] == "{"
+        if block:
+            at = begin = at + 1
+        while at < len(text):
+            char = text[at]
+            if char == "{":
+                depth += 1
+            elif char == "}":
+                depth -= 1
+                begin = at + 1
+                if depth < 0 or (depth == 0 and not block):
+                    break
+            elif char == ";" and depth == 0:
+                if "(" in text[begin:at] and not text[begin:at].lstrip().startswith("using"):
+                    first = begin + len(text[begin:at]) - len(text[begin:at].lstrip())
+                    yield text.count("\n", 0, first) + 1
+                begin = at + 1
+                if not block:
+                    break
+            at += 1
+
+
 def check_file(root, path):
     """Violations of one file as (line number, text)."""
     room = room_of(path)
@@ -131,6 +161,8 @@ def check_file(root, path):
     text = (root / path).read_text(encoding="utf-8", errors="replace")
     if path.suffix in (".h", ".cuh") and "#pragma once" not in text:
         found.append((1, "a header opens with #pragma once"))
+    for number in declared_by_hand(text):
+        found.append((number, 'extern "C" declares a library by hand: include its header'))
     for number, line in enumerate(text.splitlines(), 1):
         error = None
         include = INCLUDE.match(line)

@@ -141,6 +141,8 @@ std::unique_ptr<Device> open(int /*ordinal*/, int threads) {
 
 }  // namespace
 
+std::string_view cpu_library_kernels() { return openblas_get_corename(); }
+
 const Backend kCpuBackend{.name = "cpu",
                           .library = "OpenBLAS",
                           .kernels = &cpu::kKernels,

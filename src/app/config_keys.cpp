@@ -41,6 +41,7 @@ void ConfigRegistry::register_run() {
 }
 
 void ConfigRegistry::register_model() {
+  using Limits = ModelLimits;
   ModelConfig& model = options_.model;
   const ValueRule tri_state = one_of({"", "true", "false"});
   std::vector<std::string> architectures = {""};
@@ -52,22 +53,23 @@ void ConfigRegistry::register_model() {
   add("model.preset", &model.preset, "published shape that fills every size left at 0",
       one_of(std::move(presets)));
   add("model.layers", &model.layers, "transformer blocks; 0: the preset's, else 4",
-      within(0, 16384));
-  add("model.heads", &model.heads, "query heads; 0: the preset's, else 4", within(0, 65536));
+      within(0, Limits::kLayers));
+  add("model.heads", &model.heads, "query heads; 0: the preset's, else 4",
+      within(0, Limits::kHeads));
   add("model.kv_heads", &model.kv_heads, "key/value heads; 0: the preset's, else as heads",
-      within(0, 65536));
-  add("model.head_dim", &model.head_dim, "width of a head; 0: hidden / heads", within(0, 1024));
+      within(0, Limits::kHeads));
+  add("model.head_dim", &model.head_dim, "width of a head; 0: hidden / heads",
+      within(0, Limits::kHeadDim));
   add("model.hidden", &model.hidden, "width of the residual stream; 0: the preset's, else 128",
-      within(0, 1048576));
+      within(0, Limits::kHidden));
   add("model.ffn", &model.ffn,
       "width of the MLP; 0: the preset's, else 4 x hidden, gated ones 8/3 x hidden up to a "
-      "multiple "
-      "of 64",
-      within(0, 16777216));
+      "multiple of 64",
+      within(0, Limits::kFfn));
   add("model.vocab", &model.vocab, "vocabulary entries; 0: the preset's, else the tokenizer's",
-      within(0, 268435456));
+      within(0, Limits::kVocab));
   add("model.seq_len", &model.seq_len, "context length in tokens; 0: the preset's, else 64",
-      within(0, 16777216));
+      within(0, Limits::kSeqLen));
   add("model.norm_eps", &model.norm_eps, "epsilon of the norms; 0: the architecture's",
       as_fp32(at_least(0)));
   add("model.rope_theta", &model.rope_theta, "base of the rotary angles; 0: the architecture's",
@@ -124,7 +126,8 @@ void ConfigRegistry::register_data_and_train() {
       "on a GPU, time the algorithms of every matrix product before the first step");
   add("train.max_skips", &train.max_skips, "end the run after this many non-finite steps in a row",
       within(1, kMostInt32));
-  add("train.time_limit_minutes", &train.time_limit_minutes,
+  add("train.time_limit_minutes",
+      choice_or_number(&train.time_limit_minutes, {TimeLimit::kNever, TimeLimit::kAuto}),
       "save and stop in time, in minutes from process start; auto: Slurm's limit; empty: never",
       word_or_number({"", "auto"}, positive_to(1e9)));
 }
@@ -158,8 +161,8 @@ void ConfigRegistry::register_precision_and_comm() {
       "storage type of weights copies and activations", one_of({"fp32", "bf16", "fp16"}));
   add("precision.tf32", &precision.tf32,
       "let a GPU's matrix products and attention round fp32 operands to TF32");
-  add("precision.loss_scale", &precision.loss_scale, "loss scale of fp16",
-      word_or_number({"dynamic"}, as_fp32(above(0))));
+  add("precision.loss_scale", choice_or_number(&precision.loss_scale, {LossScale::kDynamic}),
+      "loss scale of fp16", word_or_number({"dynamic"}, as_fp32(above(0))));
   add("precision.initial_loss_scale", &precision.initial_loss_scale, "where dynamic scaling starts",
       as_fp32(above(0)));
   add("precision.growth_interval", &precision.growth_interval,
@@ -191,7 +194,8 @@ void ConfigRegistry::register_rest() {
   add("checkpoint.interval", &checkpoint.interval,
       "steps between checkpoints; 0: not by steps; the last step and a stop always save",
       at_least(0));
-  add("checkpoint.interval_minutes", &checkpoint.interval_minutes,
+  add("checkpoint.interval_minutes",
+      choice_or_number(&checkpoint.interval_minutes, {SaveInterval::kAuto}),
       "minutes between checkpoints; auto: 30 if interval is 0, else 0; 0: not by time",
       word_or_number({"auto"}, within(0, 1e9)));
   add("checkpoint.keep_last", &checkpoint.keep_last, "newest checkpoints to keep; 0: all",

@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "core/shell_quote.h"
+#include "core/utf8.h"
 
 #include <fmt/format.h>
 
@@ -68,30 +69,7 @@ std::string describe(const ConfigValue& value) {
 }
 
 // The dump must be valid TOML, which is UTF-8: text that is not could be set but never reloaded.
-bool valid_utf8(const std::string& text) {
-  std::size_t i = 0;
-  while (i < text.size()) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    const std::size_t length = lead < 0x80   ? 1
-                               : lead < 0xc2 ? 0
-                               : lead < 0xe0 ? 2
-                               : lead < 0xf0 ? 3
-                               : lead < 0xf5 ? 4
-                                             : 0;
-    if (length == 0 || i + length > text.size()) return false;
-    std::uint32_t code = length == 1 ? lead : lead & (0x7fu >> length);
-    for (std::size_t k = 1; k < length; ++k) {
-      const auto byte = static_cast<unsigned char>(text[i + k]);
-      if ((byte & 0xc0) != 0x80) return false;
-      code = (code << 6) | (byte & 0x3fu);
-    }
-    constexpr std::uint32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
-    if (code < kSmallest[length] || code > 0x10ffff) return false;
-    if (code >= 0xd800 && code <= 0xdfff) return false;
-    i += length;
-  }
-  return true;
-}
+bool valid_utf8(const std::string& text) { return valid_stretch(text, 0) == text.size(); }
 
 bool in_fp64_range(const ValueRule& rule, double value) {
   return std::isfinite(value) && (rule.high_open ? value < rule.high : value <= rule.high) &&
@@ -200,6 +178,13 @@ struct Store {
     choice.set(choice.target, choice.values[static_cast<std::size_t>(word - rule.words.begin())]);
     return true;
   }
+  bool operator()(const ChoiceOrNumber& choice) const {
+    if ((*this)(Choice{choice.target, nullptr, choice.set_choice, choice.values})) return true;
+    double number = 0.0;
+    if (!is_number(value, number) || !in_range(rule, number)) return false;
+    choice.set_number(choice.target, number);
+    return true;
+  }
   bool operator()(std::vector<std::string>* target) const {
     const auto* list = std::get_if<std::vector<std::string>>(&value);
     const auto* text = std::get_if<std::string>(&value);
@@ -212,9 +197,7 @@ struct Store {
 
   bool allowed(const std::string& text) const {
     if (rule.words.empty()) return valid_utf8(text);
-    if (std::find(rule.words.begin(), rule.words.end(), text) != rule.words.end()) return true;
-    double number = 0.0;
-    return rule.or_number && parse_number(text, number) && in_range(rule, number);
+    return std::find(rule.words.begin(), rule.words.end(), text) != rule.words.end();
   }
 };
 
@@ -257,6 +240,7 @@ std::string expectation(const ConfigKey& key) {
       return "a list of texts (UTF-8)";
     }
     std::string operator()(const Choice&) const { return words_text(rule); }
+    std::string operator()(const ChoiceOrNumber&) const { return words_text(rule); }
     std::string operator()(const void*) const { return "a whole number" + range_text(rule); }
   };
   return std::visit(Expect{key.rule}, key.target);
@@ -269,6 +253,7 @@ std::string type_name(const ConfigKey& key) {
     std::string operator()(const std::string*) const { return "TEXT"; }
     std::string operator()(const std::vector<std::string>*) const { return "LIST"; }
     std::string operator()(const Choice&) const { return "TEXT"; }
+    std::string operator()(const ChoiceOrNumber&) const { return "TEXT"; }
     std::string operator()(const void*) const { return "INT"; }
   };
   return std::visit(Name{}, key.target);
@@ -284,10 +269,15 @@ std::string to_toml(const ConfigKey& key) {
     std::string operator()(const double* v) const { return float_text(*v); }
     std::string operator()(const std::string* v) const { return quoted(*v); }
     std::string operator()(const std::vector<std::string>* v) const { return list_text(*v); }
-    std::string operator()(const Choice& v) const {
-      const auto at = std::find(v.values.begin(), v.values.end(), v.get(v.target));
-      CHECK(at != v.values.end(), "enumerator {}", v.get(v.target));
-      return quoted(rule.words[static_cast<std::size_t>(at - v.values.begin())]);
+    std::string operator()(const Choice& v) const { return word(v.values, v.get(v.target)); }
+    std::string operator()(const ChoiceOrNumber& v) const {
+      const std::optional<int> chosen = v.get_choice(v.target);
+      return chosen ? word(v.values, *chosen) : quoted(fmt::format("{}", v.get_number(v.target)));
+    }
+    std::string word(const std::vector<int>& values, int value) const {
+      const auto at = std::find(values.begin(), values.end(), value);
+      CHECK(at != values.end(), "enumerator {}", value);
+      return quoted(rule.words[static_cast<std::size_t>(at - values.begin())]);
     }
   };
   return std::visit(Print{key.rule}, key.target);
@@ -301,6 +291,7 @@ ConfigValue value_from_text(const ConfigKey& key, const std::string& text) {
   }
   if (std::holds_alternative<std::string*>(key.target)) return text;
   if (std::holds_alternative<Choice>(key.target)) return text;
+  if (std::holds_alternative<ChoiceOrNumber>(key.target)) return text;
   if (std::holds_alternative<std::vector<std::string>*>(key.target)) return split_list(text);
   if (std::int64_t integer = 0; parse_number(text, integer)) return integer;
   double number = 0.0;

@@ -22,7 +22,7 @@ struct ValueRule {
   bool high_open = false;  // high itself is not allowed
   bool fp32 = false;       // used as fp32: 0 or a normal number there, in range when rounded
   std::vector<std::string> words{};  // text keys: the allowed words; empty allows any text
-  bool or_number = false;            // text keys: a number within low..high is allowed too
+  bool or_number = false;            // a number within low..high is allowed beside the words
 };
 ValueRule at_least(double low);
 ValueRule above(double low);
@@ -43,9 +43,19 @@ struct Choice {
   std::vector<int> values{};
 };
 
+// The same, or a number. Made by choice_or_number().
+struct ChoiceOrNumber {
+  void* target = nullptr;
+  std::optional<int> (*get_choice)(const void*) = nullptr;  // none: a number
+  double (*get_number)(const void*) = nullptr;
+  void (*set_choice)(void*, int) = nullptr;
+  void (*set_number)(void*, double) = nullptr;
+  std::vector<int> values{};
+};
+
 struct ConfigKey {
   using Target = std::variant<bool*, int*, std::int64_t*, std::uint64_t*, double*, std::string*,
-                              std::vector<std::string>*, Choice>;
+                              std::vector<std::string>*, Choice, ChoiceOrNumber>;
 
   std::string section;
   std::string name;
@@ -64,6 +74,23 @@ Choice choice(E* target, std::initializer_list<E> enumerators) {
   Choice made{.target = target,
               .get = [](const void* at) { return static_cast<int>(*static_cast<const E*>(at)); },
               .set = [](void* at, int value) { *static_cast<E*>(at) = static_cast<E>(value); }};
+  for (const E enumerator : enumerators) made.values.push_back(static_cast<int>(enumerator));
+  return made;
+}
+
+template <typename E>
+ChoiceOrNumber choice_or_number(std::variant<E, double>* target,
+                                std::initializer_list<E> enumerators) {
+  using Value = std::variant<E, double>;
+  ChoiceOrNumber made{
+      .target = target,
+      .get_choice = [](const void* at) -> std::optional<int> {
+        const auto* enumerator = std::get_if<E>(static_cast<const Value*>(at));
+        return enumerator == nullptr ? std::nullopt : std::optional(static_cast<int>(*enumerator));
+      },
+      .get_number = [](const void* at) { return std::get<double>(*static_cast<const Value*>(at)); },
+      .set_choice = [](void* at, int value) { *static_cast<Value*>(at) = static_cast<E>(value); },
+      .set_number = [](void* at, double value) { *static_cast<Value*>(at) = value; }};
   for (const E enumerator : enumerators) made.values.push_back(static_cast<int>(enumerator));
   return made;
 }

@@ -161,10 +161,11 @@ Json inspect_shard(const std::string& path, std::optional<VerifyLevel> level) {
 
 void add_sizes(Json& facts, std::int64_t layers, std::int64_t hidden, std::int64_t vocab,
                std::int64_t seq_len) {
-  facts["layers"] = layers;
-  facts["hidden"] = hidden;
-  facts["vocab"] = vocab;
-  facts["seq_len"] = seq_len;
+  // 0: the family has no such size, or the files do not say it.
+  if (layers > 0) facts["layers"] = layers;
+  if (hidden > 0) facts["hidden"] = hidden;
+  if (vocab > 0) facts["vocab"] = vocab;
+  if (seq_len > 0) facts["seq_len"] = seq_len;
 }
 
 // Of files that are whole, but no model of ours: what is in them, and why it cannot be used.
@@ -177,9 +178,7 @@ Json inspect_foreign(const ForeignSummary& summary, const char* kind, const char
                 {"parameters", summary.parameters}};
   facts["tensors"] = summary.tensors;
   if (!summary.base_model.empty()) facts["base_model"] = summary.base_model;
-  if (summary.layers > 0) {
-    add_sizes(facts, summary.layers, summary.hidden, summary.vocab, summary.seq_len);
-  }
+  add_sizes(facts, summary.layers, summary.hidden, summary.vocab, summary.seq_len);
   facts["tokenizer"] = summary.tokenizer;
   facts["problem"] = problem;
   return facts;

@@ -2,16 +2,14 @@
 #include "app/library_settings.h"
 
 #include "app/signals.h"
+#include "kernels/backend.h"
 
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <string>
-#include <string_view>
 #include <system_error>
-
-extern "C" char* openblas_get_corename();
 
 namespace lockstep {
 namespace {
@@ -22,7 +20,7 @@ bool is_set(const char* variable) { return std::getenv(variable) != nullptr; }
 // recognized it. Prescott is what the library takes for an unknown one.
 const char* better_blas_kernels() {
 #if defined(__x86_64__)
-  if (std::string_view(openblas_get_corename()) != "Prescott") return nullptr;
+  if (cpu_library_kernels() != "Prescott") return nullptr;
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl")) {

@@ -47,10 +47,7 @@ nlohmann::ordered_json to_json(const MemoryPlan& plan) {
 
 void print_table(const PlanArguments& arguments, const Options& options, const MemoryPlan& plan) {
   const ModelConfig& model = options.model;
-  fmt::print(
-      "{}: {} layers, {} heads ({} key/value), width {}, ffn {}, vocabulary {}, context {}\n",
-      model.architecture, model.layers, model.heads, model.kv_heads, model.hidden, model.ffn,
-      model.vocab, model.seq_len);
+  fmt::print("{}: {}\n", model.architecture, sizes_text(model));
   for (const std::string& note : family_of(model).notes(model)) fmt::print("  {}\n", note);
   fmt::print("{:<22}{:>16}\n", "parameters", plan.parameters);
   fmt::print("{:<22}{:>16.4g}\n", "FLOPs per token", plan.flops_per_token);

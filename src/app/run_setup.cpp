@@ -113,25 +113,39 @@ RunData set_up_run(Options& options, int world) {
   return run;
 }
 
+std::string sizes_text(const ModelConfig& model) {
+  std::string text;
+  const auto add = [&](std::int64_t size, const std::string& said) {
+    if (size > 0) text += (text.empty() ? "" : ", ") + said;
+  };
+  add(model.layers, fmt::format("{} layers", model.layers));
+  add(model.heads, fmt::format("{} heads ({} key/value)", model.heads, model.kv_heads));
+  add(model.hidden, fmt::format("hidden {}", model.hidden));
+  add(model.ffn, fmt::format("ffn {}", model.ffn));
+  add(model.vocab, fmt::format("vocabulary {}", model.vocab));
+  add(model.seq_len, fmt::format("context {}", model.seq_len));
+  return text;
+}
+
 void resolve_checkpoint(CheckpointOptions& checkpoint) {
   if (checkpoint.async) {
     fail(ExitCode::kConfig,
          "checkpoint.async = true: saving is synchronous in this version; leave it out or set it "
          "to false");
   }
-  if (checkpoint.interval_minutes != "auto") return;
-  checkpoint.interval_minutes = checkpoint.interval == 0 ? "30" : "0";
+  if (std::holds_alternative<double>(checkpoint.interval_minutes)) return;
+  checkpoint.interval_minutes = checkpoint.interval == 0 ? 30.0 : 0.0;
 }
 
 double save_interval_seconds(const CheckpointOptions& checkpoint) {
-  return std::stod(checkpoint.interval_minutes) * 60.0;
+  return std::get<double>(checkpoint.interval_minutes) * 60.0;
 }
 
 std::string saving_text(const CheckpointOptions& checkpoint) {
   std::string when;
   if (checkpoint.interval > 0) when += fmt::format("every {} steps, ", checkpoint.interval);
   if (save_interval_seconds(checkpoint) > 0.0) {
-    when += fmt::format("every {} minutes, ", checkpoint.interval_minutes);
+    when += fmt::format("every {} minutes, ", std::get<double>(checkpoint.interval_minutes));
   }
   if (checkpoint.keep_best) when += "when validation is the best so far, ";
   return when + "at the end and on a stop";
@@ -151,8 +165,8 @@ double process_age_seconds() {
 }
 
 double time_limit_seconds(const TrainOptions& train, Log& log) {
-  if (train.time_limit_minutes.empty()) return 0.0;
-  if (train.time_limit_minutes != "auto") return std::stod(train.time_limit_minutes) * 60.0;
+  if (const auto* minutes = std::get_if<double>(&train.time_limit_minutes)) return *minutes * 60.0;
+  if (std::get<TimeLimit>(train.time_limit_minutes) == TimeLimit::kNever) return 0.0;
   const double left = slurm_seconds_left();
   if (left < 0.0) {
     log.warn("train.time_limit_minutes = auto, but no Slurm job tells its end; no limit is set");

@@ -41,6 +41,9 @@ struct RunData {
 // data were made with different tokenizers (unless data.allow_other_tokenizer).
 RunData set_up_run(Options& options, int world);
 
+// "4 layers, 4 heads (2 key/value), hidden 64, ...": the sizes that the model's family has.
+std::string sizes_text(const ModelConfig& model);
+
 // Replaces checkpoint.interval_minutes = auto by what it comes to. Throws UserError(kConfig) for
 // what this version cannot do.
 void resolve_checkpoint(CheckpointOptions& checkpoint);

@@ -5,6 +5,8 @@
 #include "app/gpu_choice.h"
 #include "app/launcher.h"
 #include "app/start_deadline.h"
+#include "comm/agree.h"
+#include "comm/gather.h"
 #include "kernels/backend.h"
 
 #include <mpi.h>
@@ -55,31 +57,15 @@ const Backend& named_backend(World& world, const std::string& device, Log& log) 
   return *backend;
 }
 
-std::string join_lines(const std::vector<std::string>& lines) {
-  std::string out;
-  for (const std::string& line : lines) out += line + "\n";
-  return out;
-}
-
-std::vector<std::string> split_lines(const std::string& text) {
-  std::vector<std::string> lines;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = text.find('\n', begin);
-    lines.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return lines;
-}
-
 // Collective: every rank learns what its node's ranks see, and so makes the same choice as they do.
 int choose_gpu(World& world, const Backend& backend, bool share_gpu) {
   std::vector<std::string> mine;
   for (int i = 0; i < backend.count(); ++i) mine.push_back(backend.info(i).uuid);
   const std::vector<int> nodes = world.all_gather_values(world.placement().node);
-  const std::vector<std::string> uuids = world.all_gather(join_lines(mine));
+  const std::vector<std::vector<std::string>> uuids = all_gather_packed(world, mine);
   std::vector<std::vector<std::string>> visible;  // by local rank: ranks of a node keep their order
   for (std::size_t rank = 0; rank < nodes.size(); ++rank) {
-    if (nodes[rank] == world.placement().node) visible.push_back(split_lines(uuids[rank]));
+    if (nodes[rank] == world.placement().node) visible.push_back(uuids[rank]);
   }
   int ordinal = 0;
   agree(world, [&] {

@@ -71,11 +71,8 @@ void print_setup(Session& session, const Options& options, const RunData& data,
            session.placement().nodes, session.communicator->name());
   for (const std::string& line : ranks) log.info("  {}", line);
   const ModelConfig& m = options.model;
-  log.info(
-      "model {}: {} layers, {} heads ({} kv), hidden {}, ffn {}, vocab {}, seq_len {}, {} "
-      "parameters, {}",
-      m.architecture, m.layers, m.heads, m.kv_heads, m.hidden, m.ffn, m.vocab, m.seq_len,
-      parameter_count(m), name_of(options.precision.dtype));
+  log.info("model {}: {}, {} parameters, {}", m.architecture, sizes_text(m), parameter_count(m),
+           name_of(options.precision.dtype));
   for (const std::string& note : family_of(m).notes(m)) log.info("  {}", note);
   if (source != nullptr) log.info("first weights from {}", source->description);
   log.info("checkpoints: {}", saving_text(options.checkpoint));
@@ -151,7 +148,7 @@ class TrainRun {
     agree(*session_.world, [&] {
       if (session_.world->rank() != 0) return;
       directory_ = std::make_unique<RunDirectory>(options_.run.dir, session_.log);
-      session_.log.open_file(options_.run.dir + "/train.log");
+      session_.log.keep_in(open_log_file(options_.run.dir + "/train.log"));
       remove_temporaries(options_.run.dir + "/checkpoints");
     });
   }

@@ -2,6 +2,8 @@
 #include "app/version.h"
 
 #include "comm/communicator.h"
+#include "files/sha256.h"
+#include "io/checkpoint.h"
 #include "kernels/backend.h"
 
 #include <fmt/core.h>
@@ -12,21 +14,11 @@
 
 #include <string_view>
 
-// Declared here because the headers of these libraries belong to io and files.
-extern "C" int H5get_libversion(unsigned* major, unsigned* minor, unsigned* release);
-extern "C" const char* OpenSSL_version(int part);
-
 namespace lockstep {
 namespace {
 
 std::string dotted(int major, int minor, int patch) {
   return fmt::format("{}.{}.{}", major, minor, patch);
-}
-
-std::string hdf5_version() {
-  unsigned major = 0, minor = 0, release = 0;
-  if (H5get_libversion(&major, &minor, &release) < 0) return "unknown";
-  return fmt::format("{}.{}.{}", major, minor, release);
 }
 
 // Some MPI libraries report a paragraph, or count a final NUL; the first line names them.
@@ -50,7 +42,7 @@ std::vector<std::pair<std::string, std::string>> library_versions() {
           {"NCCL", nccl.empty() ? "not in this build" : nccl},
           {"MPI", first_line(mpi_version())},
           {"HDF5", hdf5_version()},
-          {"OpenSSL", OpenSSL_version(0)},
+          {"OpenSSL", openssl_version()},
           {"fmt", dotted(FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)},
           {"CLI11", CLI11_VERSION},
           {"toml++", dotted(TOML_LIB_MAJOR, TOML_LIB_MINOR, TOML_LIB_PATCH)},

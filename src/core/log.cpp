@@ -1,23 +1,22 @@
-// Log lines to the terminal and to train.log.
+// Log lines to the terminal and to the sink.
 #include "core/log.h"
 
 #include "core/error.h"
 
-#include <cerrno>
+#include <cstdio>
+#include <utility>
 
 namespace lockstep {
 
-void Log::open_file(const std::string& path) {
-  if (rank_ != 0) return;
-  file_.reset(std::fopen(path.c_str(), "a"));
-  if (!file_) fail(ExitCode::kIo, "{}: cannot open for writing: {}", path, errno_text(errno));
+void Log::keep_in(Sink sink) {
+  if (rank_ == 0) sink_ = std::move(sink);
 }
 
 void Log::line(const std::string& text) {
   const std::lock_guard one_line(*one_line_);
   fmt::print("{}\n", text);
   std::fflush(stdout);
-  to_file(text);
+  to_sink(text);
 }
 
 void Log::warning(const std::string& text) {
@@ -28,12 +27,11 @@ void Log::warning(const std::string& text) {
   }
 }
 
-void Log::to_file(const std::string& text) {
-  if (!file_) return;
-  const bool written = std::fputs((text + "\n").c_str(), file_.get()) >= 0;
-  if (written && std::fflush(file_.get()) == 0) return;
-  const int error = errno;
-  file_.reset();
+void Log::to_sink(const std::string& text) {
+  if (!sink_) return;
+  const int error = sink_(text + "\n");
+  if (error == 0) return;
+  sink_ = nullptr;
   fmt::print(stderr, "warning: train.log cannot be written ({}); it ends here\n",
              errno_text(error));
 }

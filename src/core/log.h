@@ -1,11 +1,11 @@
-// Log: where human-readable lines go. Rank 0 prints to stdout and to the run's train.log; every
-// other rank prints only warnings and errors, to stderr, with its rank in front. Any thread may
-// log.
+// Log: where human-readable lines go. Rank 0 prints to stdout and to a sink (the run's train.log,
+// which somebody above opened: core opens no files); every other rank prints only warnings and
+// errors, to stderr, with its rank in front. Any thread may log.
 #pragma once
 
 #include <fmt/core.h>
 
-#include <cstdio>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -33,22 +33,21 @@ class Log {
     if (rank_ == 0) warning(fmt::format(format, std::forward<Args>(args)...));
   }
 
-  // Rank 0 appends every later line to this file too. Failure to write it is reported once and
-  // never stops a run. Throws UserError(kIo) if it cannot be opened.
-  void open_file(const std::string& path);
+  // Takes a line with its newline; 0 or an errno.
+  using Sink = std::function<int(const std::string& line)>;
+  // Rank 0 hands every later line to `sink` too, until it fails: that is reported once and never
+  // stops a run.
+  void keep_in(Sink sink);
   int rank() const { return rank_; }
 
  private:
-  struct Closer {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-  };
   void line(const std::string& text);
   void warning(const std::string& text);
-  void to_file(const std::string& text);
+  void to_sink(const std::string& text);
 
   int rank_;
   std::unique_ptr<std::mutex> one_line_ = std::make_unique<std::mutex>();
-  std::unique_ptr<std::FILE, Closer> file_;
+  Sink sink_;
 };
 
 }  // namespace lockstep

@@ -3,7 +3,7 @@
 #include "data/added_tokens.h"
 
 #include "core/error.h"
-#include "data/utf8.h"
+#include "core/utf8.h"
 
 #include <utf8proc.h>
 

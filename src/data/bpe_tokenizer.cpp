@@ -6,7 +6,7 @@
 #include "data/byte_alphabet.h"
 #include "data/json_checks.h"
 #include "data/tokenizer_files.h"
-#include "data/utf8.h"
+#include "core/utf8.h"
 
 #include <fmt/format.h>
 

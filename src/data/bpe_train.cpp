@@ -8,7 +8,7 @@
 #include "data/byte_alphabet.h"
 #include "data/json_checks.h"
 #include "data/text_splitter.h"
-#include "data/utf8.h"
+#include "core/utf8.h"
 
 #include <algorithm>
 #include <array>

@@ -1,7 +1,7 @@
 // Two tables, made at compile time: byte to code point, and code point (below 0x144) to byte.
 #include "data/byte_alphabet.h"
 
-#include "data/utf8.h"
+#include "core/utf8.h"
 
 namespace lockstep {
 namespace {

@@ -2,7 +2,7 @@
 // bytes above 0x7f between ASCII, which is no UTF-8 nearly always.
 #include "data/encoding.h"
 
-#include "data/utf8.h"
+#include "core/utf8.h"
 
 #include <algorithm>
 

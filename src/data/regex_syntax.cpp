@@ -3,7 +3,7 @@
 #include "core/error.h"
 #include "data/json_checks.h"
 #include "data/regex.h"
-#include "data/utf8.h"
+#include "core/utf8.h"
 
 #include <fmt/format.h>
 

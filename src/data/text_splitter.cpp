@@ -2,7 +2,7 @@
 #include "data/text_splitter.h"
 
 #include "data/nfc.h"
-#include "data/utf8.h"
+#include "core/utf8.h"
 
 namespace lockstep {
 namespace {

@@ -9,7 +9,7 @@
 #include "data/pre_tokenizer.h"
 #include "data/prepared.h"
 #include "data/tokenizer_files.h"
-#include "data/utf8.h"
+#include "core/utf8.h"
 
 #include <fmt/ranges.h>
 

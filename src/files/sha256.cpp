@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "files/input_file.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 
 #include <vector>
@@ -62,6 +63,8 @@ std::optional<Sha256Digest> digest_from_hex(std::string_view hex) {
   }
   return digest;
 }
+
+std::string openssl_version() { return OpenSSL_version(OPENSSL_VERSION); }
 
 std::string sha256_text(std::string_view text) {
   Sha256 hash;

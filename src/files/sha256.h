@@ -32,6 +32,8 @@ class Sha256 {
   std::unique_ptr<State> state_;
 };
 
+std::string openssl_version();  // of the library that is loaded
+
 std::string to_hex(const Sha256Digest& digest);                     // lower case
 std::optional<Sha256Digest> digest_from_hex(std::string_view hex);  // exactly 64 of [0-9a-f]
 std::string sha256_text(std::string_view text);                     // in hex

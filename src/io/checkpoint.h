@@ -78,7 +78,7 @@ std::vector<RowRange> rows_of(int owner, const std::vector<OwnedRange>& ranges);
 using RowSource =
     std::function<void(std::size_t index, std::int64_t row_begin, std::span<std::byte> out)>;
 
-// What a writer reports to rank 0; to_json/from_json carry it over the wire.
+// What a writer reports to rank 0; pack() and unpack_shard_record() carry it there.
 struct ShardRecord {
   std::string file;  // shard-00000-of-00004.h5
   std::int64_t bytes = 0;
@@ -92,8 +92,8 @@ struct ShardRecord {
   };
   std::vector<Chunk> chunks;
 };
-std::string to_json(const ShardRecord& record);
-ShardRecord shard_record_from_json(const std::string& text);
+std::string pack(const ShardRecord& record);
+ShardRecord unpack_shard_record(const std::string& bytes);
 
 // Writes directory/shard-RRRRR-of-WWWWW.h5 with `ranges`, synced to disk. `source` must be able to
 // serve rows beyond the ranges too (a 4 MiB chunk may end in the next shard). `progress` is called
@@ -103,6 +103,8 @@ ShardRecord write_shard(const std::string& directory, int shard, int shards,
                         const std::vector<StateTensor>& tensors,
                         const std::vector<RowRange>& ranges, const RowSource& source,
                         const CheckpointMeta& meta, const Progress& progress = {});
+
+std::string hdf5_version();  // of the library that is loaded: "1.10.8"
 
 // The checkpoint's identity, as the design states it; same state, same digest, any world size.
 std::string state_digest(const std::vector<StateTensor>& tensors,

@@ -2,6 +2,7 @@
 // its pattern, every size its bound, before anything is allocated or opened by it.
 #include "io/manifest.h"
 
+#include "core/packed.h"
 #include "files/input_file.h"
 #include "io/state_digest.h"
 
@@ -367,38 +368,38 @@ Manifest read_manifest(const std::string& directory) {
   return parse_manifest(read_file(path, kMaxManifestBytes), path);
 }
 
-std::string to_json(const ShardRecord& record) {
-  Json chunks = Json::array();
+std::string pack(const ShardRecord& record) {
+  Packer packer;
+  packer.put(record.file);
+  packer.put(record.bytes);
+  packer.put(record.sha256);
+  packer.put(record.ranges);
+  packer.put(static_cast<std::uint64_t>(record.chunks.size()));
   for (const ShardRecord::Chunk& chunk : record.chunks) {
-    chunks.push_back({chunk.tensor, chunk.index, chunk.sha256});
+    packer.put(chunk.tensor);
+    packer.put(chunk.index);
+    packer.put(chunk.sha256);
   }
-  return Json{{"file", record.file},
-              {"bytes", record.bytes},
-              {"sha256", record.sha256},
-              {"ranges", ranges_json(record.ranges)},
-              {"chunks", std::move(chunks)}}
-      .dump();
+  return packer.bytes();
 }
 
-ShardRecord shard_record_from_json(const std::string& text) {
-  try {
-    const Json json = Json::parse(text);
-    ShardRecord record;
-    record.file = string(json, "file");
-    record.bytes = integer(json, "bytes");
-    record.sha256 = digest(json, "sha256");
-    record.ranges = ranges_from(array(json, "ranges"));
-    for (const Json& item : array(json, "chunks")) {
-      record.chunks.push_back({item.at(0).get<std::size_t>(), item.at(1).get<std::int64_t>(),
-                               item.at(2).get<std::string>()});
-    }
-    return record;
-  } catch (const BadField& bad) {
-    CHECK(false, "shard record from another rank: {}", bad.text);
-  } catch (const Json::exception& error) {
-    CHECK(false, "shard record from another rank: {}", error.what());
+ShardRecord unpack_shard_record(const std::string& bytes) {
+  Unpacker unpacker(bytes);
+  ShardRecord record;
+  std::uint64_t chunks = 0;
+  unpacker.get(record.file);
+  unpacker.get(record.bytes);
+  unpacker.get(record.sha256);
+  unpacker.get(record.ranges);
+  unpacker.get(chunks);
+  for (; chunks > 0; --chunks) {
+    ShardRecord::Chunk& chunk = record.chunks.emplace_back();
+    unpacker.get(chunk.tensor);
+    unpacker.get(chunk.index);
+    unpacker.get(chunk.sha256);
   }
-  return {};
+  CHECK(unpacker.done(), "{} bytes of a shard record", bytes.size());
+  return record;
 }
 
 }  // namespace lockstep

@@ -135,8 +135,8 @@ std::vector<ShardRecord> Checkpointer::write(const Capture& capture, const std::
                        capture.rows, capture.meta, progress_);
   }));
   std::vector<ShardRecord> records;
-  for (const std::string& text : world_.all_gather(to_json(mine))) {
-    records.push_back(shard_record_from_json(text));
+  for (const std::string& bytes : world_.all_gather(pack(mine))) {
+    records.push_back(unpack_shard_record(bytes));
   }
   return records;
 }

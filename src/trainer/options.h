@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace lockstep {
@@ -20,6 +21,13 @@ struct RunOptions {
   bool deterministic = false;
   int threads = 0;  // 0: this node's cores / local ranks
 };
+
+// Keys that take a number or a word.
+template <typename Word>
+using WordOrNumber = std::variant<Word, double>;
+enum class TimeLimit { kNever, kAuto };
+enum class LossScale { kDynamic };
+enum class SaveInterval { kAuto };
 
 struct DataOptions {
   std::vector<std::string> train;
@@ -37,7 +45,7 @@ struct TrainOptions {
   bool overfit_batch = false;
   bool gemm_search = true;
   std::int64_t max_skips = 20;
-  std::string time_limit_minutes;  // "", a number, or auto
+  WordOrNumber<TimeLimit> time_limit_minutes = TimeLimit::kNever;
 };
 
 enum class OptimizerName { kAdamW };
@@ -57,9 +65,9 @@ struct OptimizerOptions {
 };
 
 struct PrecisionOptions {
-  DType dtype = DType::kF32;           // fp32, bf16 or fp16
-  bool tf32 = false;                   // fp32 only
-  std::string loss_scale = "dynamic";  // dynamic | a number; fp16 only
+  DType dtype = DType::kF32;                                 // fp32, bf16 or fp16
+  bool tf32 = false;                                         // fp32 only
+  WordOrNumber<LossScale> loss_scale = LossScale::kDynamic;  // fp16 only
   double initial_loss_scale = 65536.0;
   std::int64_t growth_interval = 2000;
   double min_loss_scale = 1.0;
@@ -81,8 +89,9 @@ struct MemoryOptions {
 };
 
 struct CheckpointOptions {
-  std::int64_t interval = 0;              // steps; 0: none
-  std::string interval_minutes = "auto";  // a number, 0: none; auto: 30 without interval, else 0
+  std::int64_t interval = 0;  // steps; 0: none
+  // 0: none; auto: 30 without interval, else 0
+  WordOrNumber<SaveInterval> interval_minutes = SaveInterval::kAuto;
   std::int64_t keep_last = 3;
   std::int64_t keep_every = 0;
   bool keep_best = false;

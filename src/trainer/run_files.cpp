@@ -82,6 +82,16 @@ void drop_torn_line(const std::string& path) {
   if (error != 0) fail_io(path, "truncate", error);
 }
 
+Log::Sink open_log_file(const std::string& path) {
+  const auto file = std::make_shared<Descriptor>();
+  const FileSystem files;
+  if (const int error = files.open(*file, path, OpenMode::kAppend)) fail_io(path, "open", error);
+  return [file, files, path](const std::string& line) {
+    std::size_t put = 0;
+    return files.append(put, *file, path, std::as_bytes(std::span(line)));
+  };
+}
+
 LineFile::~LineFile() { flush(); }
 
 void LineFile::close() {

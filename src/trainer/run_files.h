@@ -27,6 +27,10 @@ std::int64_t filter_lines(const std::string& path,
 // Cuts the bytes after the last newline: what a crash in the middle of a write leaves.
 void drop_torn_line(const std::string& path);
 
+// A file to keep log lines in, as Log::keep_in() takes it: appended to, made where missing. Throws
+// UserError(kIo) if it cannot be opened.
+Log::Sink open_log_file(const std::string& path);
+
 // Appends whole lines, from any thread. A failed write is reported once and kept; the next append
 // tries it again.
 class LineFile {

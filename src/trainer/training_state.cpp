@@ -23,8 +23,8 @@ StepRules step_rules(const Options& options, std::int64_t steps) {
   StepRules rules;
   rules.micro_tokens = static_cast<float>(options.train.micro_batch_size * options.model.seq_len);
   rules.clip_grad = static_cast<float>(options.optimizer.clip_grad);
-  rules.dynamic_scale =
-      options.precision.dtype == DType::kF16 && options.precision.loss_scale == "dynamic";
+  rules.dynamic_scale = options.precision.dtype == DType::kF16 &&
+                        std::holds_alternative<LossScale>(options.precision.loss_scale);
   rules.min_loss_scale = static_cast<float>(options.precision.min_loss_scale);
   rules.growth_interval = static_cast<std::int32_t>(options.precision.growth_interval);
   rules.schedule = options.optimizer.schedule;
@@ -39,9 +39,9 @@ StepRules step_rules(const Options& options, std::int64_t steps) {
 StepState initial_step_state(const Options& options) {
   StepState state;
   if (options.precision.dtype == DType::kF16) {
-    state.loss_scale = options.precision.loss_scale == "dynamic"
-                           ? static_cast<float>(options.precision.initial_loss_scale)
-                           : std::stof(options.precision.loss_scale);
+    const auto* constant = std::get_if<double>(&options.precision.loss_scale);
+    state.loss_scale =
+        static_cast<float>(constant == nullptr ? options.precision.initial_loss_scale : *constant);
   }
   return state;
 }

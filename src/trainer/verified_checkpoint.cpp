@@ -1,23 +1,25 @@
-// Rank r of W hashes shards r, r + W, ...; outcomes travel as "code text", digests as text.
+// Rank r of W hashes shards r, r + W, ...; every rank hears every rank's outcome.
 #include "trainer/verified_checkpoint.h"
+
+#include "core/packed.h"
 
 namespace lockstep {
 namespace {
 
-constexpr char kSeparator = '\n';
+// What one rank reports.
+struct Outcome {
+  ExitCode code = ExitCode::kDone;
+  std::string text;  // the digest that it sees, or what is wrong
+};
 
-// What one rank reports: its exit code, then the digest it sees or what is wrong.
-std::string outcome_of(std::unique_ptr<CheckpointReader>& reader, const std::string& path,
-                       const World& world, const Progress& progress) {
-  const auto outcome = [](ExitCode code, const std::string& text) {
-    return fmt::format("{} {}", static_cast<int>(code), text);
-  };
+Outcome outcome_of(std::unique_ptr<CheckpointReader>& reader, const std::string& path,
+                   const World& world, const Progress& progress) {
   try {
     reader = std::make_unique<CheckpointReader>(path);
     reader->verify_files(world.rank(), world.size(), progress);
-    return outcome(ExitCode::kDone, reader->digest());
+    return {ExitCode::kDone, reader->digest()};
   } catch (const UserError& error) {
-    return outcome(error.code(), error.what());
+    return {error.code(), error.what()};
   }
 }
 
@@ -25,20 +27,19 @@ std::string outcome_of(std::unique_ptr<CheckpointReader>& reader, const std::str
 
 VerifiedCheckpoint open_verified(const std::string& path, World& world, const Progress& progress) {
   VerifiedCheckpoint opened;
-  const std::vector<std::string> outcomes =
-      world.all_gather(outcome_of(opened.reader, path, world, progress));
+  const Outcome mine = outcome_of(opened.reader, path, world, progress);
+  const std::vector<ExitCode> codes = world.all_gather_values(mine.code);
+  const std::vector<std::string> texts = world.all_gather(mine.text);
   const auto refuse = [&](std::size_t rank, ExitCode code, const std::string& cause) {
     if (opened.code != ExitCode::kDone) return;
     opened.code = code;
     opened.cause = rank == 0 ? cause : fmt::format("rank {}: {}", rank, cause);
   };
-  for (std::size_t rank = 0; rank < outcomes.size(); ++rank) {
-    const std::size_t space = outcomes[rank].find(' ');
-    const auto code = static_cast<ExitCode>(std::stoi(outcomes[rank].substr(0, space)));
-    if (code != ExitCode::kDone) refuse(rank, code, outcomes[rank].substr(space + 1));
+  for (std::size_t rank = 0; rank < codes.size(); ++rank) {
+    if (codes[rank] != ExitCode::kDone) refuse(rank, codes[rank], texts[rank]);
   }
-  for (std::size_t rank = 1; rank < outcomes.size(); ++rank) {
-    if (outcomes[rank] == outcomes[0]) continue;
+  for (std::size_t rank = 1; rank < texts.size(); ++rank) {
+    if (texts[rank] == texts[0]) continue;
     refuse(
         rank, ExitCode::kData,
         fmt::format("{}: another checkpoint than rank 0 sees there; put it on a file system that "
@@ -54,27 +55,31 @@ VerifiedCheckpoint open_verified(const std::string& path, World& world, const Pr
 }
 
 std::vector<CheckpointEntry> list_together(const std::string& checkpoints, World& world) {
-  std::string listing;
+  std::vector<CheckpointEntry> entries;
   std::string failure;
   if (world.rank() == 0) {
     try {
-      for (const CheckpointEntry& entry : list_checkpoints(checkpoints)) {
-        listing += fmt::format("{} {}{}", entry.step, entry.path, kSeparator);
-      }
+      entries = list_checkpoints(checkpoints);
     } catch (const UserError& error) {
       failure = error.what();
     }
   }
   failure = world.broadcast(failure, 0);
   if (!failure.empty()) fail_together(ExitCode::kIo, "{}", failure);
-  listing = world.broadcast(listing, 0);
-  std::vector<CheckpointEntry> entries;
-  for (std::size_t begin = 0; begin < listing.size();) {
-    const std::size_t end = listing.find(kSeparator, begin);
-    const std::size_t space = listing.find(' ', begin);
-    entries.push_back({listing.substr(space + 1, end - space - 1),
-                       std::stoll(listing.substr(begin, space - begin))});
-    begin = end + 1;
+  Packer packer;
+  packer.put(static_cast<std::uint64_t>(entries.size()));
+  for (const CheckpointEntry& entry : entries) {
+    packer.put(entry.path);
+    packer.put(entry.step);
+  }
+  const std::string bytes = world.broadcast(packer.bytes(), 0);
+  Unpacker unpacker(bytes);
+  std::uint64_t count = 0;
+  unpacker.get(count);
+  entries.resize(count);
+  for (CheckpointEntry& entry : entries) {
+    unpacker.get(entry.path);
+    unpacker.get(entry.step);
   }
   return entries;
 }

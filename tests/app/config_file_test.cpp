@@ -42,9 +42,9 @@ TEST(ConfigFile, ReadsEveryKindOfValue) {
   EXPECT_EQ(options.model.mlp_bias, "false");
   EXPECT_EQ(options.data.train, (std::vector<std::string>{"a.bin", "0.5:b,c.bin"}));
   EXPECT_EQ(options.data.val, (std::vector<std::string>{"v1.bin", "v2.bin"}));
-  EXPECT_EQ(options.train.time_limit_minutes, "30");
+  EXPECT_EQ(std::get<double>(options.train.time_limit_minutes), 30.0);
   EXPECT_EQ(options.train.epochs, 2.5);
-  EXPECT_EQ(options.precision.loss_scale, "1024");
+  EXPECT_EQ(std::get<double>(options.precision.loss_scale), 1024.0);
   EXPECT_FALSE(options.comm.overlap);
   EXPECT_EQ(options.run.seed, 255u);
 }

@@ -87,13 +87,13 @@ void set_unusual(Options& o) {
   o.data.train = {"a,b.bin", "0.7:x/*.bin"};
   o.data.val = {};
   o.optimizer.clip_grad = 1.0 / 3.0;
-  o.train.time_limit_minutes = "12.5";
+  o.train.time_limit_minutes = 12.5;
   o.train.epochs = 1.7976931348623157e308;
   o.optimizer.lr = 1.1754943508222875e-38;
   o.optimizer.eps = 3.4028234663852886e38;
   o.optimizer.beta1 = 0.9999999403953552;
   o.optimizer.weight_decay = 123456789012345680.0;
-  o.precision.loss_scale = "1024";
+  o.precision.loss_scale = 1024.0;
   o.comm.overlap = false;
   o.comm.bucket_mib = 1e-7;
   o.checkpoint.resume = "runs/old";
@@ -205,6 +205,47 @@ TEST(Config, ValuesThatWouldBeNarrowedObeyTheNarrowRange) {
         "eval.batches", "comm.bucket_mib", "comm.timeout_seconds", "checkpoint.interval_minutes"}) {
     EXPECT_NE(problem(name, "1000000000000000000"), "") << name;
   }
+}
+
+// What a key lets pass, the model's family takes too: one list of limits.
+TEST(Config, SizesHaveTheLimitsOfTheModels) {
+  Options options;
+  const ConfigRegistry registry(options);
+  using Limits = ModelLimits;
+  for (const auto& [name, most] : {std::pair{"model.layers", Limits::kLayers},
+                                   {"model.heads", Limits::kHeads},
+                                   {"model.kv_heads", Limits::kHeads},
+                                   {"model.head_dim", Limits::kHeadDim},
+                                   {"model.hidden", Limits::kHidden},
+                                   {"model.ffn", Limits::kFfn},
+                                   {"model.vocab", Limits::kVocab},
+                                   {"model.seq_len", Limits::kSeqLen}}) {
+    const ConfigKey* key = registry.find(name);
+    EXPECT_FALSE(assign(*key, most)) << name;
+    EXPECT_EQ(assign(*key, most + 1),
+              fmt::format("expected a whole number from 0 to {}, got {}", most, most + 1));
+  }
+}
+
+// A word or a number is one value, whichever way it comes; what is dumped reads back.
+TEST(Config, WordsOrNumbersAreParsedAtOnce) {
+  Options options;
+  const ConfigRegistry registry(options);
+  const ConfigKey& scale = *registry.find("precision.loss_scale");
+  const auto dumped = [&](const ConfigValue& value) {
+    EXPECT_EQ(assign(scale, value), std::nullopt);
+    return to_toml(scale);
+  };
+  EXPECT_EQ(to_toml(scale), "\"dynamic\"");
+  for (const ConfigValue& value : {ConfigValue(1024.0), ConfigValue(std::int64_t{1024}),
+                                   ConfigValue("1024"), ConfigValue("+1024.0")}) {
+    EXPECT_EQ(dumped(value), "\"1024\"");
+    EXPECT_EQ(std::get<double>(options.precision.loss_scale), 1024.0);
+  }
+  EXPECT_EQ(dumped("dynamic"), "\"dynamic\"");
+  EXPECT_EQ(std::get<LossScale>(options.precision.loss_scale), LossScale::kDynamic);
+  EXPECT_TRUE(assign(scale, true).has_value());
+  EXPECT_EQ(to_toml(*registry.find("train.time_limit_minutes")), "\"\"");
 }
 
 TEST(Config, TextValuesObeyTypeAndRange) {

@@ -119,14 +119,14 @@ TEST_F(RunSetup, RefusesWhatCannotRun) {
 
 TEST_F(RunSetup, MinutesCountFromProcessStart) {
   EXPECT_EQ(time_limit_seconds(options_.train, log_), 0.0);
-  options_.train.time_limit_minutes = "1.5";
+  options_.train.time_limit_minutes = 1.5;
   EXPECT_EQ(time_limit_seconds(options_.train, log_), 90.0);
   EXPECT_GE(process_age_seconds(), 0.0);
   EXPECT_LT(process_age_seconds(), 300.0);  // the test's own time limit
 }
 
 TEST_F(RunSetup, SlurmTellsTheEnd) {
-  options_.train.time_limit_minutes = "auto";
+  options_.train.time_limit_minutes = TimeLimit::kAuto;
   EXPECT_EQ(time_limit_seconds(options_.train, log_), 0.0);  // no job: warned, no limit
   setenv("SLURM_JOB_END_TIME", std::to_string(std::time(nullptr) + 600).c_str(), 1);
   // A second may pass between the two clock readings, and the process is some seconds old.
@@ -135,7 +135,7 @@ TEST_F(RunSetup, SlurmTellsTheEnd) {
 
 // Older Slurm has no SLURM_JOB_END_TIME; squeue prints what is left.
 TEST_F(RunSetup, SqueueIsAskedInItsOwnWords) {
-  options_.train.time_limit_minutes = "auto";
+  options_.train.time_limit_minutes = TimeLimit::kAuto;
   setenv("SLURM_JOB_ID", "4711", 1);
   const std::string path = std::getenv("PATH");
   setenv("PATH", (folder_.string() + ":" + path).c_str(), 1);
@@ -155,19 +155,25 @@ TEST_F(RunSetup, SqueueIsAskedInItsOwnWords) {
 }
 
 TEST_F(RunSetup, WithoutAnIntervalCheckpointsComeEveryThirtyMinutes) {
-  const auto resolved = [](std::int64_t interval, const std::string& minutes) {
+  const auto resolved = [](std::int64_t interval, WordOrNumber<SaveInterval> minutes) {
     CheckpointOptions checkpoint{.interval = interval, .interval_minutes = minutes};
     resolve_checkpoint(checkpoint);
-    return checkpoint.interval_minutes;
+    return std::get<double>(checkpoint.interval_minutes);
   };
-  EXPECT_EQ(resolved(0, "auto"), "30");
-  EXPECT_EQ(resolved(100, "auto"), "0");
-  EXPECT_EQ(resolved(0, "0"), "0");  // never, when the user says so
-  EXPECT_EQ(resolved(100, "5"), "5");
+  EXPECT_EQ(resolved(0, SaveInterval::kAuto), 30.0);
+  EXPECT_EQ(resolved(100, SaveInterval::kAuto), 0.0);
+  EXPECT_EQ(resolved(0, 0.0), 0.0);  // never, when the user says so
+  EXPECT_EQ(resolved(100, 5.0), 5.0);
   set_up_run(options_, 1);
-  EXPECT_EQ(options_.checkpoint.interval_minutes, "30");  // what is dumped
+  EXPECT_EQ(std::get<double>(options_.checkpoint.interval_minutes), 30.0);  // what is dumped
   EXPECT_EQ(save_interval_seconds(options_.checkpoint), 1800.0);
   EXPECT_EQ(saving_text(options_.checkpoint), "every 30 minutes, at the end and on a stop");
+}
+
+TEST_F(RunSetup, OnlyTheSizesThatAModelHasAreSaid) {
+  EXPECT_EQ(sizes_text({.layers = 2, .heads = 4, .kv_heads = 2, .hidden = 64, .vocab = 272}),
+            "2 layers, 4 heads (2 key/value), hidden 64, vocabulary 272");
+  EXPECT_EQ(sizes_text({.layers = 2, .hidden = 64}), "2 layers, hidden 64");
 }
 
 TEST_F(RunSetup, AsynchronousSavingIsRefused) {

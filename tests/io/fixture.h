@@ -132,7 +132,7 @@ inline std::string save(const std::string& checkpoints, const State& state, int 
   for (int shard = 0; shard < shards; ++shard) {
     const ShardRecord record = write_shard(files, temporary, shard, shards, state.tensors,
                                            rows_of(shard, ranges), state.source(), state.meta);
-    records.push_back(shard_record_from_json(to_json(record)));
+    records.push_back(unpack_shard_record(pack(record)));
   }
   return publish_checkpoint(files, checkpoints, temporary, state.tensors, records, state.meta,
                             tokenizer);

@@ -1,5 +1,5 @@
 // Strict decoding, and where valid and invalid stretches end.
-#include "data/utf8.h"
+#include "core/utf8.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // The decoder follows the table of well-formed byte sequences in the Unicode standard; ASCII is
 // skipped eight bytes at a time.
-#include "data/utf8.h"
+#include "core/utf8.h"
 
 #include <cstdint>
 #include <cstring>
