@@ -14,6 +14,7 @@
 #include "data/tokenizer.h"
 #include "nn/model_family.h"
 #include "trainer/next_command.h"
+#include "trainer/run_files.h"
 #include "trainer/trainer.h"
 
 #include <lockstep_version.h>

@@ -3,10 +3,10 @@
 #include "data/bpe_tokenizer.h"
 
 #include "core/error.h"
+#include "core/utf8.h"
 #include "data/byte_alphabet.h"
 #include "data/json_checks.h"
 #include "data/tokenizer_files.h"
-#include "core/utf8.h"
 
 #include <fmt/format.h>
 

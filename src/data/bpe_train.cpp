@@ -4,11 +4,11 @@
 #include "data/bpe_train.h"
 
 #include "core/error.h"
+#include "core/utf8.h"
 #include "data/bpe_file.h"
 #include "data/byte_alphabet.h"
 #include "data/json_checks.h"
 #include "data/text_splitter.h"
-#include "core/utf8.h"
 
 #include <algorithm>
 #include <array>

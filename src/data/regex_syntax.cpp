@@ -1,9 +1,9 @@
 // From Oniguruma's (Ruby's) syntax to PCRE2's. Only what is known to mean the same passes through;
 // character classes that differ are written out, everything else is refused by name.
 #include "core/error.h"
+#include "core/utf8.h"
 #include "data/json_checks.h"
 #include "data/regex.h"
-#include "core/utf8.h"
 
 #include <fmt/format.h>
 

@@ -1,8 +1,8 @@
 // Nothing is collected: each part of a text is handed on as soon as its end is known.
 #include "data/text_splitter.h"
 
-#include "data/nfc.h"
 #include "core/utf8.h"
+#include "data/nfc.h"
 
 namespace lockstep {
 namespace {

@@ -2,6 +2,7 @@
 #include "data/tokenizer.h"
 
 #include "core/error.h"
+#include "core/utf8.h"
 #include "data/bpe_file.h"
 #include "data/bpe_tokenizer.h"
 #include "data/byte_tokenizer.h"
@@ -9,7 +10,6 @@
 #include "data/pre_tokenizer.h"
 #include "data/prepared.h"
 #include "data/tokenizer_files.h"
-#include "core/utf8.h"
 
 #include <fmt/ranges.h>
 

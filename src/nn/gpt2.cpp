@@ -24,8 +24,6 @@ class Gpt2Family final : public TransformerFamily {
   void set_defaults(ModelConfig& config, std::int64_t tokenizer_vocab) const override {
     TransformerFamily::set_defaults(config, tokenizer_vocab);
     set_default(config.ffn, 4 * config.hidden);
-    if (config.norm_eps == 0.0) config.norm_eps = 1e-5;
-    if (config.rope_theta == 0.0) config.rope_theta = 10000.0;  // unused
   }
 
   void check(const ModelConfig& config, std::int64_t tokenizer_vocab) const override {

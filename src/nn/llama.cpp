@@ -22,8 +22,6 @@ class LlamaFamily final : public TransformerFamily {
   void set_defaults(ModelConfig& config, std::int64_t tokenizer_vocab) const override {
     TransformerFamily::set_defaults(config, tokenizer_vocab);
     set_default(config.ffn, default_gated_ffn(config.hidden));
-    if (config.norm_eps == 0.0) config.norm_eps = 1e-5;
-    if (config.rope_theta == 0.0) config.rope_theta = 10000.0;
   }
 
   // attention_bias covers all four projections.

@@ -19,10 +19,10 @@ class Qwen2Family final : public TransformerFamily {
   std::vector<ModelPreset> presets() const override { return as_presets(kPresets); }
 
   void set_defaults(ModelConfig& config, std::int64_t tokenizer_vocab) const override {
-    TransformerFamily::set_defaults(config, tokenizer_vocab);
-    set_default(config.ffn, default_gated_ffn(config.hidden));
     if (config.norm_eps == 0.0) config.norm_eps = 1e-6;
     if (config.rope_theta == 0.0) config.rope_theta = 1000000.0;
+    TransformerFamily::set_defaults(config, tokenizer_vocab);
+    set_default(config.ffn, default_gated_ffn(config.hidden));
   }
 
   TransformerSpec spec(const ModelConfig& config) const override {

@@ -24,6 +24,8 @@ void TransformerFamily::set_defaults(ModelConfig& config, std::int64_t tokenizer
   set_default(config.kv_heads, config.heads);
   if (config.heads > 0) set_default(config.head_dim, config.hidden / config.heads);
   set_default(config.vocab, tokenizer_vocab);
+  if (config.norm_eps == 0.0) config.norm_eps = 1e-5;
+  if (config.rope_theta == 0.0) config.rope_theta = 10000.0;  // of rotary positions, if any
 }
 
 void TransformerFamily::check(const ModelConfig& c, std::int64_t tokenizer_vocab) const {

@@ -44,6 +44,7 @@ const void* address_of(const ConfigKey& key) {
   struct Address {
     const void* operator()(const void* target) const { return target; }
     const void* operator()(const Choice& choice) const { return choice.target; }
+    const void* operator()(const ChoiceOrNumber& choice) const { return choice.target; }
   };
   return std::visit(Address{}, key.target);
 }

@@ -2,6 +2,7 @@
 #include "app/init_from.h"
 
 #include "app/support.h"
+#include "nn/small_model.h"
 #include "nn/transformer_family.h"
 
 namespace lockstep {
@@ -11,16 +12,11 @@ using test::catch_error;
 using test::Caught;
 
 ModelConfig source(const std::string& architecture) {
-  ModelConfig config;
-  config.architecture = architecture;
-  config.layers = 3;
-  config.heads = 6;
-  config.kv_heads = architecture == "gpt2" ? 6 : 2;
+  ModelConfig config = test::small_model(
+      architecture,
+      {.layers = 3, .heads = 6, .hidden = 96, .ffn = 200, .vocab = 300, .seq_len = 128});
+  if (architecture != "gpt2") config.kv_heads = 2;
   config.head_dim = 16;
-  config.hidden = 96;
-  config.ffn = 200;
-  config.vocab = 300;
-  config.seq_len = 128;
   config.norm_eps = 3e-6;
   config.rope_theta = 5e5;
   config.rope_scaling = architecture == "gpt2" ? "" : "llama3:32,1,4,8192";

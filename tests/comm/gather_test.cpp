@@ -29,3 +29,5 @@ TEST(Gather, EveryRankHearsEveryList) {
 
 }  // namespace
 }  // namespace lockstep
+
+int main(int argc, char** argv) { return lockstep::run_mpi_tests(argc, argv); }

@@ -8,6 +8,7 @@
 #include "formats/memory_source.h"
 #include "formats/safetensors.h"
 #include "io/fixture.h"
+#include "nn/small_model.h"
 #include "support/support.h"
 
 #include <nlohmann/json.hpp>
@@ -24,15 +25,12 @@ using testing::ScratchDirectory;
 using testing::slurp;
 
 ModelConfig tiny(const std::string& architecture) {
-  ModelConfig config;
-  config.architecture = architecture;
-  config.layers = 2;
-  config.heads = 2;
-  config.hidden = 16;
-  config.ffn = 40;
-  config.vocab = 300;  // padded to 384 rows on devices
-  config.seq_len = 24;
-  if (architecture != "gpt2") config.kv_heads = 1;
+  ModelConfig config =
+      test::small_model(architecture, {.heads = 2,
+                                       .hidden = 16,
+                                       .ffn = 40,
+                                       .vocab = 300,  // padded to 384 rows on devices
+                                       .seq_len = 24});
   resolve(config, 0);
   return config;
 }

@@ -3,6 +3,7 @@
 
 #include "formats/foreign_model.h"
 #include "formats/memory_source.h"
+#include "nn/small_model.h"
 
 #include <memory>
 #include <string>
@@ -11,15 +12,8 @@
 namespace lockstep::test {
 
 inline ModelConfig small_shape(const std::string& architecture) {
-  ModelConfig config;
-  config.architecture = architecture;
-  config.layers = 2;
-  config.heads = 2;
-  config.kv_heads = architecture == "gpt2" ? 2 : 1;
-  config.hidden = 16;
-  config.ffn = 24;
-  config.vocab = 40;
-  config.seq_len = 12;
+  ModelConfig config =
+      small_model(architecture, {.heads = 2, .hidden = 16, .ffn = 24, .vocab = 40, .seq_len = 12});
   config.attention_bias = architecture == "llama" ? "true" : "";
   resolve(config, /*tokenizer_vocab=*/0);
   return config;

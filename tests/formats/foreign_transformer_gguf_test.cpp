@@ -2,23 +2,13 @@
 #include "formats/gguf_model_fixture.h"
 #include "formats/rope_factors.h"
 
-#include <cmath>
-#include <limits>
-
 namespace lockstep {
 namespace {
 
-using testing::expect_data_error;
 using testing::export_small;
 using testing::GgufModelTest;
 using testing::Parts;
-using testing::read_all;
-using testing::ScratchDirectory;
 using testing::small_config;
-using testing::small_table;
-using testing::spill;
-using testing::TableTokenizer;
-using testing::value_of;
 
 class ForeignTransformerGguf : public GgufModelTest {};
 

@@ -7,6 +7,7 @@
 #include "formats/foreign_names.h"
 #include "formats/gguf_export.h"
 #include "io/fixture.h"
+#include "nn/small_model.h"
 
 #include <gtest/gtest.h>
 
@@ -54,17 +55,9 @@ inline TokenTable small_table() {
   return table;
 }
 
+// Rows of whole Q8_0 blocks.
 inline ModelConfig small_config(const std::string& architecture) {
-  ModelConfig config;
-  config.architecture = architecture;
-  config.layers = 2;
-  config.heads = 4;
-  config.kv_heads = architecture == "gpt2" ? 4 : 2;
-  config.hidden = 64;
-  config.ffn = 96;
-  config.vocab = 272;
-  config.seq_len = 48;
-  return config;
+  return test::small_model(architecture);
 }
 
 // Values of a parameter at its indices: a function of both, so that no two rows are alike.

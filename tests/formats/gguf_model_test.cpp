@@ -1,10 +1,6 @@
 // GGUF files opened as models: our own exports come back with the same shape and weights; foreign
 // files are understood or refused by key and tensor.
 #include "formats/gguf_model_fixture.h"
-#include "formats/rope_factors.h"
-
-#include <cmath>
-#include <limits>
 
 namespace lockstep {
 namespace {
@@ -16,9 +12,7 @@ using testing::Parts;
 using testing::read_all;
 using testing::ScratchDirectory;
 using testing::small_config;
-using testing::small_table;
 using testing::spill;
-using testing::TableTokenizer;
 using testing::value_of;
 
 TEST_F(GgufModelTest, ExportsComeBack) {

@@ -2,6 +2,7 @@
 // with its memory and one batch.
 #pragma once
 
+#include "nn/small_model.h"
 #include "nn/transformer.h"
 #include "support/support.h"
 
@@ -16,15 +17,8 @@ inline constexpr std::int64_t kRows = kBatch * kSeqLen;
 inline constexpr std::int64_t kVocab = 37;
 
 inline ModelConfig small(const std::string& architecture) {
-  ModelConfig config;
-  config.architecture = architecture;
-  config.layers = 2;
-  config.heads = 4;
-  config.kv_heads = architecture == "gpt2" ? 4 : 2;
-  config.hidden = 32;
-  config.ffn = 40;
-  config.vocab = kVocab;
-  config.seq_len = 16;
+  ModelConfig config =
+      small_model(architecture, {.hidden = 32, .ffn = 40, .vocab = kVocab, .seq_len = 16});
   config.init_std = 0.2;  // large enough for every path to matter
   resolve(config, /*tokenizer_vocab=*/0);
   return config;
