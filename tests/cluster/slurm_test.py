@@ -290,6 +290,22 @@ class Slurm(Case):
         job.wait_for_restart()
         job.end()
 
+    @unittest.skipUnless(os.environ.get("LOCKSTEP_LONG"), "takes minutes")
+    def test_a_silent_host_is_named_by_its_connection(self):
+        """Before any collective is late, where the batch system has not noticed either."""
+        bed("settings", "SlurmdTimeout=120")
+        self.addCleanup(bed, "settings")
+        job = self.train_on_slurm("run")
+        job.wait_for_rows()
+        self.addCleanup(bed, "hear", "n2")
+        begin = time.monotonic()
+        bed("silence", "n2")
+        self.assert_named(job, r"rank 1 \(pid \d+ on n2\)")
+        self.assertLess(time.monotonic() - begin, 25.0)
+        bed("hear", "n2")
+        job.wait_for_restart()
+        job.end()
+
     def test_a_power_cut_restarts_the_job(self):
         job = self.train_on_slurm("run", "--checkpoint.interval=20")
         job.wait(lambda: self.checkpoints("run"), "a checkpoint")
