@@ -186,6 +186,21 @@ struct ClassifierArgs {  // ops/classifier.h
   bool write_gradient = false;
   const StepState* state = nullptr;  // on the device
 };
+struct DivergenceArgs {  // ops/divergence.h
+  // Bits of a verdict: the target is the first largest logit, the same of the reference, both have
+  // their first largest one in the same place.
+  static constexpr std::uint8_t kRight = 1, kReferenceRight = 2, kSameTop = 4;
+
+  Tensor logits;            // (N, Vp)
+  Tensor reference;         // (N, Vr)
+  Tensor targets;           // (N)
+  Tensor losses;            // (N)
+  Tensor reference_losses;  // (N)
+  Tensor divergences;       // (N)
+  Tensor verdicts;          // (N)
+  std::int64_t vocab = 0;
+};
+
 struct LossTotals {
   Tensor totals;   // (3)
   Tensor losses;   // (N)
@@ -282,6 +297,7 @@ struct ScratchQuery {
   KERNEL(round_rows, RoundRows)                 \
   KERNEL(classifier, ClassifierArgs)            \
   KERNEL(loss_totals, LossTotals)               \
+  KERNEL(divergence, DivergenceArgs)            \
   KERNEL(grad_norm, GradNormArgs)               \
   KERNEL(step_update, StepUpdateArgs)           \
   KERNEL(adamw, AdamWArgs)                      \

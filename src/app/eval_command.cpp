@@ -1,11 +1,12 @@
-// `lockstep eval`: loss, perplexity and accuracy of a model on token shards; the ranks share the
-// work.
+// `lockstep eval`: loss, perplexity and accuracy of a model on token shards, alone or beside
+// another model; the ranks share the work.
 #include "app/commands.h"
 
 #include "app/command_line.h"
 #include "app/command_words.h"
 #include "app/model_source.h"
 #include "app/signals.h"
+#include "data/vocabulary_match.h"
 #include "eval/judge.h"
 #include "kernels/backend.h"
 #include "trainer/training_state.h"
@@ -13,6 +14,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include <cmath>
 #include <memory>
 #include <optional>
 
@@ -21,6 +23,7 @@ namespace {
 
 struct EvalArguments {
   std::string model;
+  std::string reference;
   std::vector<std::string> data;
   std::int64_t batches = 0;
   std::int64_t micro_batch_size = 0;
@@ -66,17 +69,96 @@ void say_how_texts_begin(const ModelSource& source, Log& log) {
       source.tokenizer->decode(source.tokenizer->prefix_tokens()));
 }
 
-void print(const Evaluation& result, const EvalArguments& arguments) {
-  if (arguments.json) {
-    fmt::print("{}\n", nlohmann::json({{"loss", result.loss},
-                                       {"perplexity", result.perplexity()},
-                                       {"accuracy", result.accuracy},
-                                       {"tokens", result.tokens}})
-                           .dump());
-  } else {
-    fmt::print("loss {:.4f} | perplexity {:.3f} | accuracy {:.4f} | {} tokens\n", result.loss,
-               result.perplexity(), result.accuracy, result.tokens);
+nlohmann::json to_json(const Evaluation& result) {
+  return {{"loss", result.loss},
+          {"perplexity", result.perplexity()},
+          {"accuracy", result.accuracy},
+          {"tokens", result.tokens}};
+}
+
+std::string line_of(const Evaluation& result) {
+  return fmt::format("loss {:.4f} | perplexity {:.3f} | accuracy {:.4f} | {} tokens", result.loss,
+                     result.perplexity(), result.accuracy, result.tokens);
+}
+
+void print(const Evaluation& result, bool json) {
+  fmt::print("{}\n", json ? to_json(result).dump() : line_of(result));
+}
+
+// The value and its 95 % bounds, null where one sequence gives none.
+nlohmann::json to_json(const Estimate& estimate) {
+  return {{"value", estimate.value}, {"low", estimate.low()}, {"high", estimate.high()}};
+}
+
+// "+0.0123 (+0.0110 to +0.0136)"
+std::string text_of(const Estimate& estimate, double unit, int digits) {
+  const std::string value = fmt::format("{:+.{}f}", estimate.value * unit, digits);
+  if (!std::isfinite(estimate.within)) return value + " (no bounds from one sequence)";
+  return fmt::format("{} ({:+.{}f} to {:+.{}f})", value, estimate.low() * unit, digits,
+                     estimate.high() * unit, digits);
+}
+
+void print(const Comparison& result, bool json) {
+  if (json) {
+    nlohmann::json all = to_json(result.model);
+    all["reference"] = to_json(result.reference);
+    all["loss_change"] = to_json(result.loss_change);
+    all["accuracy_change"] = to_json(result.accuracy_change);
+    all["perplexity_ratio"] = {{"value", result.perplexity_ratio()},
+                               {"low", std::exp(result.loss_change.low())},
+                               {"high", std::exp(result.loss_change.high())}};
+    all["divergence"] = to_json(result.divergence);
+    all["divergence_999"] = result.divergence_999;
+    all["same_top"] = result.same_top;
+    fmt::print("{}\n", all.dump());
+    return;
   }
+  fmt::print("model      {}\n", line_of(result.model));
+  fmt::print("reference  {}\n", line_of(result.reference));
+  fmt::print("change     loss {} | perplexity x {:.5f} | accuracy {} points\n",
+             text_of(result.loss_change, 1.0, 5), result.perplexity_ratio(),
+             text_of(result.accuracy_change, 100.0, 3));
+  fmt::print(
+      "divergence mean {:.6f} within {:.6f} | 99.9 % of tokens below {:.5f} | same most likely "
+      "token {:.3f} %\n",
+      result.divergence.value, result.divergence.within, result.divergence_999,
+      100.0 * result.same_top);
+}
+
+JudgedModel judged(const ModelSource& source, const EvalArguments& arguments) {
+  return {.config = source.options.model,
+          .dtype = arguments.dtype.empty() ? source.options.precision.dtype
+                                           : dtype_named(arguments.dtype).value(),
+          .int8_activations = source.int8_activations,
+          .weights = *source.weights,
+          .name = source.description};
+}
+
+// Tokens must mean the same to both.
+void require_comparable(const ModelSource& source, const ModelSource& reference,
+                        const EvalArguments& arguments) {
+  const ModelConfig& a = source.options.model;
+  const ModelConfig& b = reference.options.model;
+  if (a.vocab != b.vocab) {
+    fail(ExitCode::kData, "--reference: {} has a vocabulary of {}, {} one of {}",
+         reference.description, b.vocab, source.description, a.vocab);
+  }
+  if (judged_seq_len(source, arguments) > b.seq_len) {
+    fail(ExitCode::kUsage, "--reference: the context of {} is {} tokens; give --seq-len {}",
+         reference.description, b.seq_len, b.seq_len);
+  }
+  const Tokenizer* mine = source.tokenizer.get();
+  const Tokenizer* other = reference.tokenizer.get();
+  if (arguments.allow_other_tokenizer || mine == nullptr || other == nullptr) return;
+  require_same_vocabulary(
+      {*other, "of " + reference.description}, {*mine, "of " + source.description},
+      {ExitCode::kData, "compare models of one tokenizer, or give --allow-other-tokenizer"});
+}
+
+template <typename Result>
+void show(const std::optional<Result>& result, World& world, bool json) {
+  if (!result) fail_together(ExitCode::kInterrupted, "interrupted: no result");
+  if (world.rank() == 0) print(*result, json);
 }
 
 int run_eval(const EvalArguments& arguments, MpiSession& mpi) {
@@ -84,18 +166,21 @@ int run_eval(const EvalArguments& arguments, MpiSession& mpi) {
   run.device = arguments.device;
   Session session = open_session(mpi, run, CommOptions{});
   ModelSource source = open_model_source(arguments.model, /*what=*/"", *session.world, session.log);
-  const DType dtype = arguments.dtype.empty() ? source.options.precision.dtype
-                                              : dtype_named(arguments.dtype).value();
+  ModelSource reference;
+  if (!arguments.reference.empty()) {
+    reference =
+        open_model_source(arguments.reference, "--reference: ", *session.world, session.log);
+    agree(*session.world, [&] { require_comparable(source, reference, arguments); });
+  }
   if (!arguments.json) say_how_texts_begin(source, session.log);
   std::optional<Judge> judge;
   agree(*session.world, [&] { judge.emplace(make_judge(session, source, arguments)); });
-  const auto result = judge->run({.config = source.options.model,
-                                  .dtype = dtype,
-                                  .int8_activations = source.int8_activations,
-                                  .weights = *source.weights,
-                                  .name = source.description});
-  if (!result) fail_together(ExitCode::kInterrupted, "interrupted: no result");
-  if (session.world->rank() == 0) print(*result, arguments);
+  const JudgedModel model = judged(source, arguments);
+  if (arguments.reference.empty()) {
+    show(judge->run(model), *session.world, arguments.json);
+  } else {
+    show(judge->compare(model, judged(reference, arguments)), *session.world, arguments.json);
+  }
   return static_cast<int>(ExitCode::kDone);
 }
 
@@ -105,6 +190,8 @@ Command add_eval_command(CLI::App& app) {
   auto arguments = std::make_shared<EvalArguments>();
   CLI::App* parser = app.add_subcommand("eval", "Loss, perplexity and next-token accuracy");
   parser->add_option("MODEL", arguments->model, kModelHelp)->required();
+  parser->add_option("--reference", arguments->reference,
+                     "Another model to compare with on the same tokens, of the same vocabulary");
   add_list_option(*parser, "--data", arguments->data,
                   "Shards, globs or prepare directories (default: the run's data.val)");
   parser

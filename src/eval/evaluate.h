@@ -2,8 +2,7 @@
 // file order, the work split over the ranks. Training validates with it, Judge judges with it.
 #pragma once
 
-#include "comm/communicator.h"
-#include "data/loader.h"
+#include "eval/eval_batches.h"
 #include "nn/evaluation.h"
 #include "nn/model.h"
 
@@ -33,11 +32,9 @@ class Evaluator {
                                 World& world, const std::function<bool()>& stop, Stream& stream);
 
  private:
-  void judge(const Batch& batch, double* totals, Model& model, Stream& stream);
-
-  EvalBuffers buffers_;
+  Tensor totals_;
   Device& device_;
-  PinnedBuffer staging_;
+  EvalUpload upload_;
 };
 
 }  // namespace lockstep

@@ -1,17 +1,18 @@
-// Judge: asks models for the same tokens in the same way, one after the other: as trained, as
-// pruned or quantized, as another program's files hold it. Each model is on the device only while
-// it is judged.
+// Judge: asks models for the same tokens in the same way, one after the other or side by side: as
+// trained, as pruned or quantized, as another program's files hold it. Each model is on the device
+// only while it is judged.
 #pragma once
 
 #include "comm/communicator.h"
 #include "core/weight_source.h"
 #include "data/loader.h"
-#include "device/device.h"
-#include "nn/evaluation.h"
-#include "nn/model_config.h"
+#include "device/arena.h"
+#include "eval/comparison.h"
+#include "nn/model.h"
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -42,8 +43,13 @@ class Judge {
   // was stopped. Throws UserError(kData): weights that cannot be read or are not finite, a loss
   // that is not, data without a target.
   std::optional<Evaluation> run(const JudgedModel& model);
+  // Both on the same tokens, with both on the device; the same errors. Their vocabularies have the
+  // same size.
+  std::optional<Comparison> compare(const JudgedModel& model, const JudgedModel& reference);
 
  private:
+  std::unique_ptr<Model> load(const JudgedModel& judged, Arena& arena, Stream& stream);
+
   Device& device_;
   World& world_;
   Dataset data_;

@@ -7,6 +7,7 @@ namespace lockstep {
 namespace {
 
 constexpr const char* kNoLayers = "has no layers to run one by one";
+constexpr const char* kNoLogits = "has no logits to look at";
 constexpr const char* kNoDecoding = "does not decode";
 
 [[noreturn]] void fail_absent(const Model& model, const char* what) {
@@ -24,6 +25,10 @@ void Model::forward_layer(std::int64_t, const Tensor&, const Tensor&, const Devi
 void Model::leave(const Tensor&, const DeviceBatch&, const Tensor&, Stream&) {
   fail_absent(*this, kNoLayers);
 }
+
+void Model::forward(const DeviceBatch&, Stream&) { fail_absent(*this, kNoLogits); }
+std::int64_t Model::logit_rows() const { fail_absent(*this, kNoLogits); }
+Tensor Model::logits(std::int64_t, std::int64_t, Stream&) { fail_absent(*this, kNoLogits); }
 
 Tensor Model::decode(std::span<const SequenceInput>, Stream&) { fail_absent(*this, kNoDecoding); }
 std::int64_t Model::sequence_length(std::int64_t) const { fail_absent(*this, kNoDecoding); }

@@ -74,6 +74,12 @@ class Model {
   // out = layer `index` of x; both (N, C), out may be x. `tap` may be empty.
   virtual void forward_layer(std::int64_t index, const Tensor& out, const Tensor& x,
                              const DeviceBatch& batch, const LayerTap& tap, Stream& stream);
+  // The forward pass without a loss, for whoever wants the logits themselves: after forward(),
+  // logits (count, Vp) of rows [begin, begin + count), valid until the next call of either; at most
+  // logit_rows() at once.
+  virtual void forward(const DeviceBatch& batch, Stream& stream);
+  virtual std::int64_t logit_rows() const;
+  virtual Tensor logits(std::int64_t begin, std::int64_t count, Stream& stream);
   // Totals of evaluate(), from the last layer's output x (N, C).
   virtual void leave(const Tensor& x, const DeviceBatch& batch, const Tensor& totals,
                      Stream& stream);

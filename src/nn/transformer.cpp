@@ -11,7 +11,7 @@ namespace {
 
 // Rows of a chunk of logits. Large chunks are whole tiles of a matrix product, of which the last
 // would be mostly empty otherwise.
-std::int64_t logit_rows(const ModelPlan& plan, std::int64_t rows, std::int64_t padded_vocab) {
+std::int64_t chunk_rows(const ModelPlan& plan, std::int64_t rows, std::int64_t padded_vocab) {
   constexpr std::int64_t kMostBytes = std::int64_t{1} << 30;
   constexpr std::int64_t kTile = 256;
   const std::int64_t row_bytes = padded_vocab * static_cast<std::int64_t>(size_of(plan.dtype));
@@ -68,7 +68,7 @@ void Transformer::plan_buffers(Arena& arena) {
       arena.allocate("final rstd", {buffer_rows_}, DType::kF32, MemoryGroup::kActivations);
 
   const std::int64_t vocab = padded_vocabulary(c.vocab);
-  logits_ = arena.allocate("logits", {logit_rows(plan_, rows_, vocab), vocab}, plan_.dtype,
+  logits_ = arena.allocate("logits", {chunk_rows(plan_, rows_, vocab), vocab}, plan_.dtype,
                            MemoryGroup::kLogits);
   losses_ = arena.allocate("losses", {rows_}, DType::kF32, MemoryGroup::kLogits);
   correct_ = arena.allocate("correct", {rows_}, DType::kU8, MemoryGroup::kLogits);

@@ -31,6 +31,9 @@ class Transformer final : public Model {
   void enter(const Tensor& x, const DeviceBatch& batch, Stream& stream) override;
   void forward_layer(std::int64_t index, const Tensor& out, const Tensor& x,
                      const DeviceBatch& batch, const LayerTap& tap, Stream& stream) override;
+  void forward(const DeviceBatch& batch, Stream& stream) override;
+  std::int64_t logit_rows() const override { return logits_.rows(); }
+  Tensor logits(std::int64_t begin, std::int64_t count, Stream& stream) override;
   void leave(const Tensor& x, const DeviceBatch& batch, const Tensor& totals,
              Stream& stream) override;
   Tensor decode(std::span<const SequenceInput> inputs, Stream& stream) override;
@@ -71,7 +74,6 @@ class Transformer final : public Model {
   // Says which weights are about to read x, and rounds x where the plan asks for it.
   void before_product(std::int64_t first, std::size_t n, const Tensor& x, Stream& stream);
   void check(const DeviceBatch& batch) const;
-  void forward(const DeviceBatch& batch, Stream& stream);
   void run_layer(std::size_t index, const Tensor& out, const Tensor& x, const DeviceBatch& batch,
                  Stream& stream);
   void final_norm(const Tensor& x, Stream& stream);

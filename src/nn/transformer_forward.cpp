@@ -171,12 +171,10 @@ void Transformer::mlp_block(const Layer& layer, const Activations& act, const Te
 void Transformer::head(const Tensor& targets, const StepState* state, bool backward,
                        Stream& stream) {
   const Weight weight = parameters_.weight(at(layout_.head));
-  const std::int64_t step = logits_.rows();
-  for (std::int64_t begin = 0; begin < rows_; begin += step) {
-    const std::int64_t count = std::min(step, rows_ - begin);
-    const Tensor logits = logits_.row_range(0, count);
+  for (std::int64_t begin = 0; begin < rows_; begin += logit_rows()) {
+    const std::int64_t count = std::min(logit_rows(), rows_ - begin);
     const Tensor x = final_.row_range(begin, count);
-    linear_forward({.y = logits, .x = x, .weight = weight, .scratch = scratch_}, stream);
+    const Tensor logits = this->logits(begin, count, stream);
     ops::classifier({.logits = logits,
                      .losses = losses_.elements(begin, count),
                      .correct = backward ? Tensor{} : correct_.elements(begin, count),
@@ -191,6 +189,16 @@ void Transformer::head(const Tensor& targets, const StepState* state, bool backw
     linear_backward_weight(parameters_.grad(at(layout_.head)), Tensor{}, logits, x, scratch_,
                            stream);
   }
+}
+
+Tensor Transformer::logits(std::int64_t begin, std::int64_t count, Stream& stream) {
+  const Tensor logits = logits_.row_range(0, count);
+  linear_forward({.y = logits,
+                  .x = final_.row_range(begin, count),
+                  .weight = parameters_.weight(at(layout_.head)),
+                  .scratch = scratch_},
+                 stream);
+  return logits;
 }
 
 void Transformer::evaluate(const DeviceBatch& batch, const Tensor& totals, Stream& stream) {

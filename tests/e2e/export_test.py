@@ -294,6 +294,33 @@ class Export(harness.Case):
             for out in ("one", "two", "ranks"):
                 self.remove(self.folder / out)
 
+    def test_beside_the_original(self):
+        self.export("llama", "q8.gguf", "--quantize=int8", form="gguf")
+        data = ["--data=data", "--micro-batch-size=6"]
+        alone, original = self.judge("q8.gguf", *data), self.judge("llama", *data)
+        command = ("eval", "q8.gguf", "--reference=llama", "--json", *data)
+        found = self.run_program(*command)
+        self.assertEqual(found.code, 0, str(found))
+        self.assertEqual(self.run_program(*command, ranks=2).out, found.out)
+        result = json.loads(found.out)
+        for key in ("loss", "accuracy"):
+            self.assertAlmostEqual(result[key], alone[key], delta=1e-6)
+            self.assertAlmostEqual(result["reference"][key], original[key], delta=1e-6)
+            change = result[f"{key}_change"]
+            self.assertAlmostEqual(change["value"], alone[key] - original[key], delta=2e-6)
+            self.assertLessEqual(change["low"], change["value"])
+            self.assertLess(change["high"] - change["low"], 0.01)
+        self.assertGreater(result["divergence"]["value"], 0)
+        self.assertGreater(result["divergence_999"], result["divergence"]["value"])
+        self.assertGreater(result["same_top"], 0.98)
+        text = self.run_program("eval", "llama", "--reference=llama", *data)
+        self.assertIn("divergence mean 0.000000 within 0.000000", text.out)
+        missing = self.run_program("eval", "llama", "--reference=absent", *data)
+        self.assertEqual(missing.code, 65)
+        self.assertRegex(missing.err, r"--reference: .*absent")
+        longer = self.run_program("eval", "llama", "--reference=gpt2", "--seq-len=65", *data)
+        self.assertEqual(longer.code, 64)
+
     def test_data_is_a_list(self):
         """As data.train takes it: commas or repeated, "\\," is a comma of the name."""
         for name in ("more", "a,b"):
