@@ -7,25 +7,6 @@
 #include <cmath>
 
 namespace lockstep {
-namespace {
-
-// Rows of a chunk of logits. Large chunks are whole tiles of a matrix product, of which the last
-// would be mostly empty otherwise.
-std::int64_t chunk_rows(const ModelPlan& plan, std::int64_t rows, std::int64_t padded_vocab) {
-  constexpr std::int64_t kMostBytes = std::int64_t{1} << 30;
-  constexpr std::int64_t kTile = 256;
-  const std::int64_t row_bytes = padded_vocab * static_cast<std::int64_t>(size_of(plan.dtype));
-  const std::int64_t wanted =
-      plan.head_chunks > 0 ? plan.head_chunks : (rows * row_bytes + kMostBytes - 1) / kMostBytes;
-  const std::int64_t chunks = std::clamp<std::int64_t>(wanted, 1, rows);
-  const std::int64_t even = (rows + chunks - 1) / chunks;
-  if (chunks == 1 || even < 4 * kTile) return even;
-  const std::int64_t up = (even + kTile - 1) / kTile * kTile;
-  const bool fits = plan.head_chunks > 0 || up * row_bytes <= kMostBytes;
-  return fits ? up : up - kTile;
-}
-
-}  // namespace
 
 Transformer::Transformer(const ModelConfig& config, const TransformerSpec& spec,
                          const ModelPlan& plan, Arena& arena, ScratchBytes scratch_bytes)
@@ -68,7 +49,11 @@ void Transformer::plan_buffers(Arena& arena) {
       arena.allocate("final rstd", {buffer_rows_}, DType::kF32, MemoryGroup::kActivations);
 
   const std::int64_t vocab = padded_vocabulary(c.vocab);
-  logits_ = arena.allocate("logits", {chunk_rows(plan_, rows_, vocab), vocab}, plan_.dtype,
+  const std::int64_t row_bytes = vocab * static_cast<std::int64_t>(size_of(plan_.dtype));
+  std::int64_t chunks = plan_.head_chunks;
+  if (chunks == 0) chunks = (rows_ * row_bytes + (1 << 30) - 1) / (1 << 30);
+  chunks = std::clamp<std::int64_t>(chunks, 1, rows_);
+  logits_ = arena.allocate("logits", {(rows_ + chunks - 1) / chunks, vocab}, plan_.dtype,
                            MemoryGroup::kLogits);
   losses_ = arena.allocate("losses", {rows_}, DType::kF32, MemoryGroup::kLogits);
   correct_ = arena.allocate("correct", {rows_}, DType::kU8, MemoryGroup::kLogits);
