@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Times whole training steps on one GPU, PyTorch's compiled model beside them where torch is
-# installed. One line of JSON a run, in the order A B B A (peer, ours, ours, peer).
-# bench_scaling.sh measures several GPUs.
+# Times whole training steps on one GPU, on tokens spread over the whole vocabulary as text's are,
+# PyTorch's compiled model beside them where torch is installed. One line of JSON a run, in the
+# order A B B A (peer, ours, ours, peer). bench_scaling.sh measures several GPUs.
 #   scripts/bench_gpu.sh [--binary build/lockstep] [--steps N] [--only LABEL]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,14 +21,10 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
 
-# Enough tokens for every shape: the licence texts, repeated.
-for _ in $(seq 40); do
-  cat /usr/share/common-licenses/* 2> /dev/null || true
-done > "$work/text.txt"
-"$binary" prepare --out "$work/data" --tokenizer byte "$work/text.txt" > /dev/null
+for vocabulary in 50257 151936; do
+  python3 scripts/bench/zipf_shard.py "$work/$vocabulary.bin" "$vocabulary" 4000000
+done
 cat > "$work/bench.toml" << END
-[data]
-train = "$work/data"
 [train]
 steps = $((steps + 3))
 [optimizer]
@@ -38,12 +34,15 @@ warmup_steps = 100
 interval = 1
 END
 
-ours() {  # label preset dtype micro-batch accumulation
-  local label=$1
+ours() {  # label preset dtype micro-batch accumulation [sequence]
+  local label=$1 tf32=false dtype=$3 data=$work/50257.bin
+  [[ $2 != qwen* ]] || data=$work/151936.bin
+  [ "$dtype" != tf32 ] || { tf32=true; dtype=fp32; }
   [ -z "$only" ] || [[ $label == *"$only"* ]] || return 0
   rm -rf "$work/run"
   if ! "$binary" train "$work/bench.toml" --run.dir="$work/run" --run.device=cuda \
-      --model.preset="$2" --precision.dtype="$3" --train.micro_batch_size="$4" \
+      --data.train="$data" --model.preset="$2" --model.seq_len="${6:-1024}" \
+      --precision.dtype="$dtype" --precision.tf32="$tf32" --train.micro_batch_size="$4" \
       --train.global_batch_size="$(($4 * $5))" > "$work/log" 2>&1; then
     tail -5 "$work/log"
     return 0
@@ -51,12 +50,13 @@ ours() {  # label preset dtype micro-batch accumulation
   python3 scripts/bench/summarize.py "$work/run/metrics.jsonl" --label "$label"
 }
 
-peer() {  # label preset dtype micro-batch accumulation
+peer() {  # as ours()
   local label=$1
   [ -z "$only" ] || [[ $label == *"$only"* ]] || return 0
   python3 -c 'import torch' 2> /dev/null || { echo "no PyTorch here: no peer"; return 0; }
   python3 scripts/bench/peer_torch.py --preset "$2" --dtype "$3" --micro-batch "$4" \
-    --accumulation "$5" --steps "$steps" 2> "$work/log" || tail -5 "$work/log"
+    --accumulation "$5" --seq-len "${6:-1024}" --steps "$steps" 2> "$work/log" ||
+    tail -5 "$work/log"
 }
 
 both() {
@@ -68,7 +68,9 @@ both() {
 
 both "gpt2-124m bf16 64x1024x8" gpt2-124m bf16 64 8
 both "gpt2-124m fp16 64x1024x8" gpt2-124m fp16 64 8
+both "gpt2-124m tf32 64x1024x2" gpt2-124m tf32 64 2
+both "gpt2-124m bf16 8x1024x1" gpt2-124m bf16 8 1
+both "gpt2-124m bf16 16x4096x2" gpt2-124m bf16 16 2 4096
 ours "gpt2-124m bf16 64x1024x1" gpt2-124m bf16 64 1
-ours "gpt2-124m bf16 8x1024x1" gpt2-124m bf16 8 1
 ours "gpt2-355m bf16 16x1024x4" gpt2-355m bf16 16 4
 ours "qwen2.5-0.5b bf16 16x1024x4" qwen2.5-0.5b bf16 16 4

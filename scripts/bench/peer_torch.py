@@ -65,7 +65,7 @@ SHAPES = {"gpt2-124m": (12, 768, 12), "gpt2-355m": (24, 1024, 16)}
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=SHAPES, default="gpt2-124m")
-    parser.add_argument("--dtype", choices=["bf16", "fp16"], default="bf16")
+    parser.add_argument("--dtype", choices=["bf16", "fp16", "tf32"], default="bf16")
     parser.add_argument("--micro-batch", type=int, default=64)
     parser.add_argument("--accumulation", type=int, default=8)
     parser.add_argument("--seq-len", type=int, default=1024)
@@ -85,7 +85,7 @@ def main():
     model = Gpt2(layers, width, heads, args.seq_len).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), fused=True)
     scaler = torch.amp.GradScaler("cuda", enabled=args.dtype == "fp16")
-    dtype = torch.bfloat16 if args.dtype == "bf16" else torch.float16
+    dtype = torch.float16 if args.dtype == "fp16" else torch.bfloat16
     wrapped = model
     if world > 1:
         wrapped = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
@@ -99,7 +99,7 @@ def main():
             last = micro + 1 == args.accumulation
             hold = contextlib.nullcontext() if world == 1 or last else wrapped.no_sync()
             with hold:
-                with torch.autocast("cuda", dtype=dtype):
+                with torch.autocast("cuda", dtype=dtype, enabled=args.dtype != "tf32"):
                     loss = compiled(batch, batch.roll(-1, dims=1)) / args.accumulation
                 scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
