@@ -60,13 +60,14 @@ AttentionShape whole(std::int64_t B, std::int64_t T, std::int64_t H, std::int64_
 }
 
 // Query tiles are 64 rows and key tiles 128: below, at, just above and past two of them; head
-// dims 8 to 128; multi-head, grouped-query and multi-query.
+// dims 8 to 128; multi-head, grouped-query and multi-query, long enough to share a group's heads.
 const Problem kWhole[] = {
     {whole(2, 1, 2, 2, 8)},           {whole(1, 17, 4, 2, 16)},  {whole(2, 17, 3, 3, 24), true},
     {whole(1, 64, 4, 4, 32), true},   {whole(2, 64, 2, 1, 64)},  {whole(1, 65, 6, 2, 40), true},
     {whole(1, 65, 2, 2, 128)},        {whole(1, 63, 2, 2, 80)},  {whole(1, 130, 4, 2, 64), true},
     {whole(1, 130, 2, 1, 128), true}, {whole(1, 129, 2, 2, 96)}, {whole(1, 257, 1, 1, 64)},
-    {whole(3, 66, 7, 1, 64)},         {whole(1, 2, 2, 1, 120)},
+    {whole(3, 66, 7, 1, 64)},         {whole(1, 2, 2, 1, 120)},  {whole(1, 515, 5, 1, 16)},
+    {whole(1, 513, 3, 1, 128)},
 };
 
 // A KV cache: one new token, several, a prefill into a longer cache, and keys that exist but that
@@ -484,10 +485,9 @@ void measure_attention(Perf& perf, const Problem& c, DType dtype, const char* ar
 }
 
 LOCKSTEP_PERF(Attention) {
-  const Problem cases[] = {{whole(8, 1024, 12, 12, 64)},
-                           {whole(8, 1024, 12, 12, 64), false, 8},
-                           {whole(2, 2048, 32, 8, 128)},
-                           {whole(2, 2048, 8, 8, 256)}};
+  const Problem cases[] = {{whole(8, 1024, 12, 12, 64)}, {whole(8, 1024, 12, 12, 64), false, 8},
+                           {whole(8, 1024, 12, 2, 128)}, {whole(16, 1024, 14, 2, 64)},
+                           {whole(2, 2048, 32, 8, 128)}, {whole(2, 2048, 8, 8, 256)}};
   for (const DType dtype : kStorageTypes) {
     for (const Problem& c : cases) measure_attention(perf, c, dtype);
   }
