@@ -85,11 +85,6 @@ void print(const Evaluation& result, bool json) {
   fmt::print("{}\n", json ? to_json(result).dump() : line_of(result));
 }
 
-// The value and its 95 % bounds, null where one sequence gives none.
-nlohmann::json to_json(const Estimate& estimate) {
-  return {{"value", estimate.value}, {"low", estimate.low()}, {"high", estimate.high()}};
-}
-
 // "+0.0123 (+0.0110 to +0.0136)"
 std::string text_of(const Estimate& estimate, double unit, int digits) {
   const std::string value = fmt::format("{:+.{}f}", estimate.value * unit, digits);
@@ -102,14 +97,7 @@ void print(const Comparison& result, bool json) {
   if (json) {
     nlohmann::json all = to_json(result.model);
     all["reference"] = to_json(result.reference);
-    all["loss_change"] = to_json(result.loss_change);
-    all["accuracy_change"] = to_json(result.accuracy_change);
-    all["perplexity_ratio"] = {{"value", result.perplexity_ratio()},
-                               {"low", std::exp(result.loss_change.low())},
-                               {"high", std::exp(result.loss_change.high())}};
-    all["divergence"] = to_json(result.divergence);
-    all["divergence_999"] = result.divergence_999;
-    all["same_top"] = result.same_top;
+    all.update(nlohmann::json::parse(comparison_json(result)));
     fmt::print("{}\n", all.dump());
     return;
   }

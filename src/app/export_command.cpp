@@ -19,8 +19,10 @@
 
 #include <CLI/CLI.hpp>
 
+#include <cmath>
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 namespace lockstep {
 namespace {
@@ -31,13 +33,21 @@ struct ExportArguments {
   std::vector<std::string> data;
   std::string tokenizer;
   std::string device = "auto";
+  std::optional<double> max_accuracy_drop;     // points
+  std::optional<double> max_perplexity_ratio;  // of after to before
   bool overwrite = false;
+
+  bool has_limits() const { return max_accuracy_drop || max_perplexity_ratio; }
   bool allow_other_tokenizer = false;
 };
 
 // Null where there is nothing to judge on.
 std::unique_ptr<Judge> make_judge(Session& session, const ModelSource& source,
-                                  const std::vector<std::string>& shards) {
+                                  const std::vector<std::string>& shards, bool has_limits) {
+  if (shards.empty() && has_limits) {
+    fail(ExitCode::kUsage, "--data: give shards to hold the export to its limits on; {} had none",
+         source.description);
+  }
   if (shards.empty()) return nullptr;
   Dataset data(shards, "val", source.judged_seq_len(), source.options.model.vocab,
                source.options.run.seed);
@@ -46,17 +56,33 @@ std::unique_ptr<Judge> make_judge(Session& session, const ModelSource& source,
                                  [] { return stop_requested() != 0; });
 }
 
-std::optional<Evaluation> judge_model(Judge* judge, const ModelConfig& config, DType dtype,
-                                      bool int8_activations, WeightSource& weights,
-                                      const std::string& name) {
-  if (judge == nullptr) return std::nullopt;
-  const auto result = judge->run({.config = config,
-                                  .dtype = dtype,
-                                  .int8_activations = int8_activations,
-                                  .weights = weights,
-                                  .name = name});
+template <typename Result>
+std::optional<Result> unless_stopped(std::optional<Result> result) {
   if (!result) fail_together(ExitCode::kInterrupted, "interrupted: nothing was written");
   return result;
+}
+
+// How far the upper end of what a model may have lost (95 % confidence) goes beyond a limit: then
+// nothing is published.
+void require_within_limits(const Comparison& c, const ExportArguments& arguments) {
+  const std::string& out = arguments.request.out;
+  if (!std::isfinite(c.loss_change.within)) {
+    fail(ExitCode::kData, "{}: --data has one sequence, too little to bound what was lost", out);
+  }
+  const double drop = -100.0 * c.accuracy_change.low();
+  if (arguments.max_accuracy_drop && drop > *arguments.max_accuracy_drop) {
+    fail(ExitCode::kData,
+         "{}: accuracy changes by {:+.3f} points and may fall by {:.3f} (95 % bound), more than "
+         "--max-accuracy-drop {}: nothing was published",
+         out, 100.0 * c.accuracy_change.value, drop, *arguments.max_accuracy_drop);
+  }
+  const double ratio = std::exp(c.loss_change.high());
+  if (arguments.max_perplexity_ratio && ratio > *arguments.max_perplexity_ratio) {
+    fail(ExitCode::kData,
+         "{}: perplexity becomes {:.5f} times the source's and may be {:.5f} times (95 % bound), "
+         "more than --max-perplexity-ratio {}: nothing was published",
+         out, c.perplexity_ratio(), ratio, *arguments.max_perplexity_ratio);
+  }
 }
 
 // Optional for safetensors: weights alone are of use there.
@@ -104,12 +130,38 @@ void print_summary(const ExportReport& report, const ExportRequest& request) {
   } else {
     fmt::print("not judged: give shards with --data\n");
   }
+  if (report.comparison) {
+    const Comparison& c = *report.comparison;
+    fmt::print(
+        "accuracy {:+.3f} points ({:+.3f} to {:+.3f}) | divergence {:.6f} | same most likely token "
+        "{:.3f} %\n",
+        100.0 * c.accuracy_change.value, 100.0 * c.accuracy_change.low(),
+        100.0 * c.accuracy_change.high(), c.divergence.value, 100.0 * c.same_top);
+  }
   fmt::print("report: {}\n", request.report_path());
 }
 
 WeightFormats formats_under(const ExportRequest& request) {
   return [scheme = request.scheme, plain = plain_format(dtype_named(request.dtype).value())](
              const Parameter& parameter) { return format_under(scheme, plain, parameter); };
+}
+
+// Opens what was written as `eval` would, and judges that too.
+void judge_written(const std::string& path, Judge* judge, const JudgedModel& original,
+                   const ExportArguments& arguments, World& world, ExportReport& report) {
+  ForeignModel written;
+  agree(world,
+        [&] { written = arguments.request.gguf() ? open_gguf(path) : open_hugging_face(path); });
+  if (judge == nullptr) return;
+  const JudgedModel exported{.config = written.config,
+                             .dtype = dtype_named(written.dtype).value(),
+                             .int8_activations = written.int8_activations,
+                             .weights = *written.weights,
+                             .name = arguments.request.out};
+  report.after = unless_stopped(judge->run(exported));
+  if (!arguments.has_limits()) return;
+  report.comparison = unless_stopped(judge->compare(exported, original));
+  agree(world, [&] { require_within_limits(*report.comparison, arguments); });
 }
 
 int run_export(ExportArguments arguments, MpiSession& mpi) {
@@ -139,11 +191,15 @@ int run_export(ExportArguments arguments, MpiSession& mpi) {
     if (!arguments.allow_other_tokenizer) {
       require_tokenizer_of_data(tokenizer.get(), source.description, report.data);
     }
-    judge = make_judge(session, source, report.data);
+    judge = make_judge(session, source, report.data, arguments.has_limits());
     if (world.rank() == 0) staging = std::make_unique<ExportStaging>(request.out);
   });
-  report.before = judge_model(judge.get(), model.config, trained, source.int8_activations,
-                              *source.weights, source.description);
+  const JudgedModel original{.config = model.config,
+                             .dtype = trained,
+                             .int8_activations = source.int8_activations,
+                             .weights = *source.weights,
+                             .name = source.description};
+  if (judge != nullptr) report.before = unless_stopped(judge->run(original));
 
   const std::string staged = "model";
   std::string path;
@@ -156,10 +212,7 @@ int run_export(ExportArguments arguments, MpiSession& mpi) {
     });
   });
   path = world.broadcast(path, /*root=*/0);
-  ForeignModel written;
-  agree(world, [&] { written = request.gguf() ? open_gguf(path) : open_hugging_face(path); });
-  report.after = judge_model(judge.get(), written.config, dtype_named(written.dtype).value(),
-                             written.int8_activations, *written.weights, request.out);
+  judge_written(path, judge.get(), original, arguments, world, report);
   agree(world, [&] {
     if (world.rank() == 0) publish_export(*staging, staged, request, report);
   });
@@ -200,6 +253,14 @@ Command add_export_command(CLI::App& app) {
                      "gguf: llama.cpp's name of the pre-tokenizer (default: from the tokenizer)");
   parser->add_flag("--allow-other-tokenizer", arguments->allow_other_tokenizer,
                    kAllowOtherTokenizerHelp);
+  parser
+      ->add_option("--max-accuracy-drop", arguments->max_accuracy_drop,
+                   "Publish nothing if accuracy may fall by more points (95 % bound)")
+      ->check(CLI::NonNegativeNumber);
+  parser
+      ->add_option("--max-perplexity-ratio", arguments->max_perplexity_ratio,
+                   "Publish nothing if perplexity may become more times the source's (95 % bound)")
+      ->check(CLI::PositiveNumber);
   parser->add_flag("--overwrite", arguments->overwrite, "Replace an earlier export");
   parser->add_option("--device", arguments->device, "auto, cpu or cuda; where it is judged")
       ->check(CLI::IsMember(device_names()))

@@ -1,7 +1,7 @@
-// Comparison: what judging two models on the same tokens says of their difference, and the sums it
-// is made of. Differences are taken token by token, so that what both models find hard does not
-// count; their 95 % bounds take a sequence's tokens as one observation, since neighbours go wrong
-// together (cluster-robust standard errors, Liang & Zeger 1986).
+// The sums that a Comparison of two models on the same tokens is made of. Differences are taken
+// token by token, so that what both models find hard does not count; their 95 % bounds take a
+// sequence's tokens as one observation, since neighbours go wrong together (cluster-robust standard
+// errors, Liang & Zeger 1986).
 #pragma once
 
 #include "comm/communicator.h"
@@ -12,25 +12,6 @@
 #include <vector>
 
 namespace lockstep {
-
-// A mean, and how far from it the true one may be: half the width of the 95 % interval; not a
-// number with fewer than two sequences.
-struct Estimate {
-  double value = 0.0;
-  double within = 0.0;
-  double low() const { return value - within; }
-  double high() const { return value + within; }
-};
-
-struct Comparison {
-  Evaluation model, reference;
-  Estimate accuracy_change;     // the model's less the reference's, as a share of the targets
-  Estimate loss_change;         // the same in nats
-  Estimate divergence;          // mean of sum q (log q - log p), q the reference's: nats
-  double divergence_999 = 0.0;  // 99.9 % of the targets diverge at most so much
-  double same_top = 0.0;        // share of targets where both have the same most likely token
-  double perplexity_ratio() const { return std::exp(loss_change.value); }
-};
 
 // What one target adds.
 struct ComparedToken {

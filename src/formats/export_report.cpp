@@ -22,7 +22,7 @@ Json compared(double before, double after) {
 
 void add_evaluation(Json& out, const ExportReport& report) {
   if (!report.before || !report.after) {
-    out["loss"] = out["perplexity"] = out["accuracy"] = out["tokens"] = nullptr;
+    out["loss"] = out["perplexity"] = out["accuracy"] = out["tokens"] = out["comparison"] = nullptr;
     out["evaluation"] = "skipped: no data was given, and the source names none";
     return;
   }
@@ -31,6 +31,7 @@ void add_evaluation(Json& out, const ExportReport& report) {
   out["perplexity"] = compared(before.perplexity(), after.perplexity());
   out["accuracy"] = {{"before", before.accuracy}, {"after", after.accuracy}};
   out["tokens"] = after.tokens;
+  out["comparison"] = report.comparison ? Json::parse(comparison_json(*report.comparison)) : Json();
   out["evaluation"] = {{"data", report.data}, {"seq_len", report.seq_len}};
 }
 

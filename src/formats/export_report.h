@@ -28,6 +28,7 @@ struct ExportReport {
   std::vector<std::string> data;       // what was judged
   std::int64_t seq_len = 0;            // tokens per sequence of the judgement
   std::optional<Evaluation> before, after;  // of the source, and of the files re-opened
+  std::optional<Comparison> comparison;     // of the two, token by token
   std::vector<std::pair<std::string, std::string>> versions;
 
   std::int64_t bytes() const;

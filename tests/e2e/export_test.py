@@ -321,6 +321,24 @@ class Export(harness.Case):
         longer = self.run_program("eval", "llama", "--reference=gpt2", "--seq-len=65", *data)
         self.assertEqual(longer.code, 64)
 
+    def test_limits(self):
+        """What an export may lose: beyond it nothing appears, within it the report has it."""
+        self.export("llama", "out", "--quantize=w8a16", "--max-accuracy-drop=1",
+                    "--max-perplexity-ratio=1.01")
+        found = self.report("out")["comparison"]
+        self.assertLess(found["perplexity_ratio"]["high"], 1.01)
+        self.assertGreaterEqual(found["accuracy_change"]["low"], -0.01)
+        self.assertIsNone(self.report_of_plain("llama")["comparison"])
+        for flag in ("--max-accuracy-drop=0", "--max-perplexity-ratio=1"):
+            result = self.export("llama", "no.gguf", "--quantize=q8_0", flag, form="gguf", code=65)
+            self.assertRegex(result.err, f"no.gguf: .*{flag.split('=')[0]} .*nothing was published")
+            self.assertFalse((self.folder / "no.gguf").exists())
+        self.assertEqual(self.hidden(), [])
+
+    def report_of_plain(self, model):
+        self.export(model, "plain")
+        return self.report("plain")
+
     def test_data_is_a_list(self):
         """As data.train takes it: commas or repeated, "\\," is a comma of the name."""
         for name in ("more", "a,b"):
