@@ -2,9 +2,7 @@
 //   p = exp(q k^T / sqrt(D) - lse),  delta = rowsum(dout * out),  ds = p * (dout v^T - delta),
 //   dv = p^T dout,  dk = ds^T q / sqrt(D),  dq = ds k / sqrt(D).
 // A block of 4 warps owns one key block of one k/v head and walks over the query tiles that see it,
-// for every query head of the group: dk and dv stay in registers and are stored once. Where that
-// makes too few blocks for a card, several share the group's heads, and a second kernel adds their
-// parts in order. Scores are
+// for every query head of the group: dk and dv stay in registers and are stored once. Scores are
 // kept transposed (keys are rows), so that p^T and ds^T become tensor-core operands without leaving
 // registers; only dq needs ds through shared memory.
 // dq is summed over key blocks in one fixed order, from the diagonal down to key 0: each block adds
@@ -16,7 +14,6 @@
 #include "kernels/cuda/attention_backward_block.cuh"
 #include "kernels/cuda/attention_launch.cuh"
 
-#include <algorithm>
 #include <cmath>
 
 namespace lockstep::cuda {
@@ -166,70 +163,6 @@ __device__ __forceinline__ void add_query_gradient(const BackwardParams<T>& p,
   }
 }
 
-// Where the dk of a row begins in key_partials; its dv lies kD floats behind.
-template <typename Tile, typename T>
-__device__ __forceinline__ float* key_partial(const BackwardParams<T>& p, int split,
-                                              std::int64_t row, int kv_head) {
-  const std::int64_t rows = p.rows * std::int64_t{split} + row;
-  return p.key_partials + (rows * p.kv_heads + kv_head) * (2 * Tile::kD);
-}
-
-// This block's part of dk and dv, as fp32.
-template <typename T, typename Tile>
-__device__ __forceinline__ void store_key_partials(const BackwardParams<T>& p,
-                                                   const KeyBlock<Tile>& block,
-                                                   const BackwardWarp<T, Tile>& work) {
-  const std::int64_t first = static_cast<std::int64_t>(block.batch) * p.length + work.first_key;
-#pragma unroll
-  for (int m = 0; m < Tile::kM; ++m) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = 16 * m + accumulator_row(work.lane, 2 * half);
-      if (row >= p.length - work.first_key) continue;
-      float* to = key_partial<Tile>(p, block.split, first + row, block.kv_head) +
-                  accumulator_column(work.lane, 0);
-#pragma unroll
-      for (int n = 0; n < Tile::kChunks; ++n) {
-        const auto store = [&](float* at, const float(&sum)[4]) {
-          *reinterpret_cast<float2*>(at + 8 * n) = make_float2(sum[2 * half], sum[2 * half + 1]);
-        };
-        store(to, work.dk[m][n]);
-        store(to + Tile::kD, work.dv[m][n]);
-      }
-    }
-  }
-}
-
-// dk and dv of 8 columns of a row: the splits' parts, added in order. Grid: threads for (row, k/v
-// head, dk or dv, chunk). Bytes: 4 per split and element read, 2 written.
-template <typename T, typename Tile>
-__global__ void __launch_bounds__(256) add_key_partials_kernel(const BackwardParams<T> p) {
-  const std::int64_t item = blockIdx.x * std::int64_t{256} + threadIdx.x;
-  const int chunk = static_cast<int>(item % Tile::kChunks);
-  const int which = static_cast<int>(item / Tile::kChunks % 2);  // dk, dv
-  const int kv_head = static_cast<int>(item / (2 * Tile::kChunks) % p.kv_heads);
-  const std::int64_t row = item / (2 * Tile::kChunks) / p.kv_heads;
-  if (row >= p.rows || 8 * chunk >= p.head_dim) return;
-  float sum[8] = {};
-  for (int split = 0; split < p.splits; ++split) {
-    const auto* from = reinterpret_cast<const float4*>(key_partial<Tile>(p, split, row, kv_head) +
-                                                       which * Tile::kD + 8 * chunk);
-    const float4 low = from[0];
-    const float4 high = from[1];
-    const float part[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-#pragma unroll
-    for (int i = 0; i < 8; ++i) sum[i] += part[i];
-  }
-  const float scale = which == 0 ? p.scale : 1.0f;
-  uint4 packed;
-  packed.x = pack<T>(sum[0] * scale, sum[1] * scale);
-  packed.y = pack<T>(sum[2] * scale, sum[3] * scale);
-  packed.z = pack<T>(sum[4] * scale, sum[5] * scale);
-  packed.w = pack<T>(sum[6] * scale, sum[7] * scale);
-  T* to = (which == 0 ? p.dk : p.dv).row(row, kv_head, p.head_dim) + 8 * chunk;
-  *reinterpret_cast<uint4*>(to) = packed;
-}
-
 template <typename T, typename Tile>
 __device__ __forceinline__ void store_key_gradients(const BackwardParams<T>& p,
                                                     const BackwardShared<Tile>& shared,
@@ -259,7 +192,7 @@ __device__ __forceinline__ int draw_ticket(std::int32_t* counter, std::int32_t* 
   return *mailbox;
 }
 
-// grid: batch * kv_heads * splits * key_blocks.
+// grid: batch * kv_heads * key_blocks.
 template <typename T, typename Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 2) backward_kernel(const BackwardParams<T> p) {
   extern __shared__ __align__(128) unsigned char attention_shared[];
@@ -305,11 +238,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2) backward_kernel(const Backw
   }
   __syncthreads();
   if (speaker && finished != nullptr) raise_flag(finished, finished_turn);
-  if (p.splits > 1) {
-    store_key_partials(p, block, work);
-  } else {
-    store_key_gradients(p, shared, block, work);
-  }
+  store_key_gradients(p, shared, block, work);
 }
 
 // delta = rowsum(dout * out) per head, and zeros for `counters` (flags and ticket). A group of
@@ -349,26 +278,8 @@ __global__ void __launch_bounds__(256)
 // The parts of scratch, in bytes from its begin.
 struct ScratchPlan {
   std::int64_t counter_count;  // the ticket, then the flags
-  int splits;
-  std::size_t counters, partials, key_partials, total;
+  std::size_t counters, partials, total;
 };
-
-// How many blocks share a key block: such that there are about three for each place on a large card
-// (two on each of 132 multiprocessors), since the blocks' work differs; 1 where a block has one
-// head or little to do. The same on every card: sums have one order.
-template <typename Tile>
-int splits_of(const AttentionShape& s) {
-  constexpr std::int64_t kPlaces = 2 * 132;
-  constexpr std::int64_t kLongEnough = 512;
-  const std::int64_t group = s.heads / s.kv_heads;
-  if (s.kv_len < kLongEnough) return 1;
-  const std::int64_t blocks =
-      s.batch * s.kv_heads * ceil_div(static_cast<int>(s.kv_len), Tile::kBlockK);
-  const std::int64_t wanted =
-      std::clamp<std::int64_t>((3 * kPlaces + blocks - 1) / blocks, 1, group);
-  const std::int64_t heads = (group + wanted - 1) / wanted;  // of a block
-  return static_cast<int>((group + heads - 1) / heads);
-}
 
 template <typename Tile>
 ScratchPlan plan_scratch(const AttentionShape& s) {
@@ -384,13 +295,6 @@ ScratchPlan plan_scratch(const AttentionShape& s) {
   plan.total = plan.partials;
   if (!one_block) {
     plan.total += static_cast<std::size_t>(tiles) * Tile::kBlockQ * Tile::kD * sizeof(float);
-  }
-  plan.key_partials = align(plan.total);
-  plan.splits = splits_of<Tile>(s);
-  if (plan.splits > 1) {
-    plan.total = plan.key_partials + static_cast<std::size_t>(plan.splits * s.batch * s.q_len *
-                                                              s.kv_heads * 2 * Tile::kD) *
-                                         sizeof(float);
   }
   return plan;
 }
@@ -425,7 +329,6 @@ BackwardParams<T> backward_params(const AttentionBackward& args, const ScratchPl
           .lse = args.lse.as<float>(),
           .delta = reinterpret_cast<float*>(scratch),
           .partials = reinterpret_cast<float*>(scratch + plan.partials),
-          .key_partials = reinterpret_cast<float*>(scratch + plan.key_partials),
           .flags = counters + 1,
           .ticket = counters,
           .length = static_cast<int>(s.q_len),
@@ -434,8 +337,6 @@ BackwardParams<T> backward_params(const AttentionBackward& args, const ScratchPl
           .head_dim = static_cast<int>(s.head_dim),
           .query_tiles = ceil_div(static_cast<int>(s.q_len), Tile::kBlockQ),
           .key_blocks = ceil_div(static_cast<int>(s.kv_len), Tile::kBlockK),
-          .splits = plan.splits,
-          .rows = s.batch * s.q_len,
           .scale = scale,
           .scale_log2 = scale * kLog2e};
 }
@@ -451,14 +352,9 @@ void launch_backward(const AttentionBackward& args, Stream& stream) {
     const auto params = backward_params<T, Tile>(args, plan);
     constexpr int kLanes = head_dim() == 32 ? 4 : head_dim() == 64 ? 8 : 16;
     launch_delta<T, kLanes>(args, params, plan.counter_count, stream);
-    const auto blocks =
-        static_cast<unsigned>(s.batch * s.kv_heads * params.splits * params.key_blocks);
+    const auto blocks = static_cast<unsigned>(s.batch * s.kv_heads * params.key_blocks);
     launch_attention(backward_kernel<T, Tile>, dim3(blocks), Tile::kThreads, Tile::kSharedBytes,
                      stream, params);
-    if (params.splits == 1) return;
-    const std::int64_t items = params.rows * s.kv_heads * 2 * Tile::kChunks;
-    launch_attention(add_key_partials_kernel<T, Tile>,
-                     dim3(static_cast<unsigned>((items + 255) / 256)), 256, 0, stream, params);
   });
 }
 

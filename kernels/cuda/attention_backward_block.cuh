@@ -41,14 +41,11 @@ struct BackwardParams {
   const float* lse;      // (B, H, T)
   const float* delta;    // (B, H, T)
   float* partials;       // (B, H, query tiles, tile elements in register order)
-  float* key_partials;   // (splits, B, T, G, dk and dv, D) where several blocks share a k/v head
   std::int32_t* flags;   // (B, H, query tiles): how many key blocks have added their part
   std::int32_t* ticket;  // the next block's number
   int length;            // T
   int heads, kv_heads, head_dim;
   int query_tiles, key_blocks;
-  int splits;               // blocks that share a key block, each with some heads of the group
-  std::int64_t rows;        // B * T
   float scale, scale_log2;  // 1 / sqrt(head_dim), and times log2(e)
 };
 
@@ -58,30 +55,26 @@ struct Visit {
   int tile;
 };
 
-// A key block's place in the grid, its share of the group's query heads, and the order of its
-// visits: head by head, tiles ascending.
+// A key block's place in the grid and the order of its visits: head by head, tiles ascending.
 template <typename Tile>
 struct KeyBlock {
-  int batch, kv_head, split, index;  // index: which key block
+  int batch, kv_head, index;  // index: which key block
   int first_key, first_tile;
-  int first_head, heads, tiles_per_head;
+  int heads_per_kv, tiles_per_head;
 
   template <typename T>
   __device__ __forceinline__ KeyBlock(const BackwardParams<T>& p, int ticket) {
     index = p.key_blocks - 1 - ticket % p.key_blocks;
-    split = ticket / p.key_blocks % p.splits;
-    kv_head = ticket / p.key_blocks / p.splits % p.kv_heads;
-    batch = ticket / p.key_blocks / p.splits / p.kv_heads;
+    kv_head = ticket / p.key_blocks % p.kv_heads;
+    batch = ticket / p.key_blocks / p.kv_heads;
     first_key = index * Tile::kBlockK;
     first_tile = first_key / Tile::kBlockQ;
-    const int group = p.heads / p.kv_heads;
-    first_head = kv_head * group + split * group / p.splits;
-    heads = (split + 1) * group / p.splits - split * group / p.splits;
+    heads_per_kv = p.heads / p.kv_heads;
     tiles_per_head = p.query_tiles - first_tile;
   }
-  __device__ __forceinline__ int visits() const { return heads * tiles_per_head; }
+  __device__ __forceinline__ int visits() const { return heads_per_kv * tiles_per_head; }
   __device__ __forceinline__ Visit visit(int i) const {
-    return {first_head + i / tiles_per_head, first_tile + i % tiles_per_head};
+    return {kv_head * heads_per_kv + i / tiles_per_head, first_tile + i % tiles_per_head};
   }
 };
 

@@ -60,7 +60,7 @@ AttentionShape whole(std::int64_t B, std::int64_t T, std::int64_t H, std::int64_
 }
 
 // Query tiles are 64 rows and key tiles 128: below, at, just above and past two of them; head
-// dims 8 to 128; multi-head, grouped-query and multi-query, long enough to share a group's heads.
+// dims 8 to 128; multi-head, grouped-query and multi-query.
 const Problem kWhole[] = {
     {whole(2, 1, 2, 2, 8)},           {whole(1, 17, 4, 2, 16)},  {whole(2, 17, 3, 3, 24), true},
     {whole(1, 64, 4, 4, 32), true},   {whole(2, 64, 2, 1, 64)},  {whole(1, 65, 6, 2, 40), true},
