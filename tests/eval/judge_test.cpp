@@ -63,6 +63,11 @@ TEST(Judge, NamesTheTensorThatIsNotFinite) {
   large.spoil("model.norm.weight", 0, 3e38f);
   test::expect_error(ExitCode::kData, {"m: its loss is not finite", "fp32"},
                      [&] { judge.run({.config = config, .weights = large, .name = "m"}); });
+  DrawnWeights sound(3);
+  test::expect_error(ExitCode::kData, {"m: its loss is not finite", "fp32"}, [&] {
+    judge.compare({.config = config, .weights = large, .name = "m"},
+                  {.config = config, .weights = sound, .name = "r"});
+  });
 }
 
 }  // namespace
