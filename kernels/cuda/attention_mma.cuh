@@ -77,7 +77,10 @@ __device__ __forceinline__ float2 unpack<f16>(std::uint32_t packed) {
   return value;
 }
 
-// 2^x and log2(x), each within 2 ulp or so; 2^-infinity is 0.
+inline constexpr float kLog2e = 1.4426950408889634f;
+inline constexpr float kLn2 = 0.6931471805599453f;
+
+// 2^x, within 2 ulp or so; 2^-infinity is 0.
 __device__ __forceinline__ float fast_exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

@@ -13,8 +13,6 @@ namespace lockstep::cuda::tf32 {
 using Params = plain::Params<plain::Quads>;
 
 constexpr int kWarpRows = 16;
-constexpr float kLog2e = 1.4426950408889634f;
-constexpr float kLn2 = 0.6931471805599453f;
 
 // A row of a shared tile: 4 floats of padding keep all reads below free of bank conflicts.
 template <int kD>

@@ -44,8 +44,8 @@ struct Shared {
   __device__ float* delta(int i) const { return lse(i) + kTileRows; }
 };
 
-// Rows are keys here, columns queries. weights: the transposed probabilities; ds: their gradient
-// times (dp - delta). A query before its key has none.
+// Rows are keys here, columns queries. s: scores in, probabilities out. dp: dout v^T in, the
+// scores' gradients out. A query before its key has none.
 __device__ __forceinline__ void differentiate(float (&s)[kN][4], float (&dp)[kN][4],
                                               const float* lse, const float* delta, int key,
                                               int queries, float factor) {

@@ -12,8 +12,6 @@
 namespace lockstep::cuda {
 
 inline constexpr int kWarpSize = 32;
-inline constexpr float kLog2e = 1.4426950408889634f;
-inline constexpr float kLn2 = 0.6931471805599453f;
 
 // All heads of a tensor: row r of head h begins at data + r * stride + h * head_dim.
 template <typename T>
