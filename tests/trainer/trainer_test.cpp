@@ -176,6 +176,20 @@ TEST_F(TrainerTest, CallsComeInOrder) {
   EXPECT_EQ(events(), (Texts{"save 2 interval", "save 3 finished"}));
 }
 
+TEST_F(TrainerTest, ARehearsalLeavesNoTrace) {
+  EXPECT_EQ(run(inputs(3)), ExitCode::kDone);
+  const std::string plain = CheckpointReader(directory_->checkpoints() + "/step_00000003").digest();
+  const auto samples = std::exchange(script_.first_tokens, {});
+  std::filesystem::remove_all(directory_->checkpoints());
+  Trainer trainer(inputs(3));
+  trainer.initialize();
+  trainer.rehearse();
+  EXPECT_EQ(std::exchange(script_.first_tokens, {}), std::vector{samples[0]});
+  EXPECT_EQ(trainer.run(), ExitCode::kDone);
+  EXPECT_EQ(script_.first_tokens, samples);
+  EXPECT_EQ(CheckpointReader(directory_->checkpoints() + "/step_00000003").digest(), plain);
+}
+
 TEST_F(TrainerTest, AResumedRunGoesOnAtTheNextSample) {
   EXPECT_EQ(run(inputs(4)), ExitCode::kDone);
   const auto whole = std::exchange(script_.first_tokens, {});
