@@ -279,13 +279,16 @@ class Slurm(Case):
 
     def test_a_silent_host_is_named(self):
         """Its packets vanish; nobody says that it is gone."""
-        job = self.train_on_slurm("run", "--comm.timeout_seconds=3")
+        self.silence(self.train_on_slurm("run", "--comm.timeout_seconds=3"),
+                     r"^no progress for 3 s .*rank 1 .* on n2\) does not answer", within=12.0)
+
+    def silence(self, job, named, within):
         job.wait_for_rows()
         self.addCleanup(bed, "hear", "n2")
         begin = time.monotonic()
         bed("silence", "n2")
-        self.assert_named(job, r"^no progress for 3 s .*rank 1 .* on n2\) does not answer")
-        self.assertLess(time.monotonic() - begin, 12.0)
+        self.assert_named(job, named)
+        self.assertLess(time.monotonic() - begin, within)
         bed("hear", "n2")
         job.wait_for_restart()
         job.end()
@@ -295,16 +298,7 @@ class Slurm(Case):
         """Before any collective is late, where the batch system has not noticed either."""
         bed("settings", "SlurmdTimeout=120")
         self.addCleanup(bed, "settings")
-        job = self.train_on_slurm("run")
-        job.wait_for_rows()
-        self.addCleanup(bed, "hear", "n2")
-        begin = time.monotonic()
-        bed("silence", "n2")
-        self.assert_named(job, r"rank 1 \(pid \d+ on n2\)")
-        self.assertLess(time.monotonic() - begin, 25.0)
-        bed("hear", "n2")
-        job.wait_for_restart()
-        job.end()
+        self.silence(self.train_on_slurm("run"), r"rank 1 \(pid \d+ on n2\)", within=25.0)
 
     def test_a_power_cut_restarts_the_job(self):
         job = self.train_on_slurm("run", "--checkpoint.interval=20")
