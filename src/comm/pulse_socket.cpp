@@ -26,10 +26,13 @@
 namespace lockstep {
 namespace {
 
-constexpr int kConnectMs = 2000;       // for one address
-constexpr int kAnswerMs = 3000;        // for the answer to a greeting
-constexpr int kUserTimeoutMs = 12000;  // of unacknowledged data or probes
-constexpr int kKeepAliveSeconds = 3;   // between probes of an idle connection
+constexpr int kConnectMs = 2000;  // for one address
+constexpr int kAnswerMs = 3000;   // for the answer to a greeting
+// Of unacknowledged data or probes. A cut link looks the same from both ends; rank 0, which
+// accepts, gives up first, so that where both can record a failure it is the other end's.
+constexpr int kAcceptedTimeoutMs = 10000;
+constexpr int kConnectedTimeoutMs = 13000;
+constexpr int kKeepAliveSeconds = 3;  // between probes of an idle connection
 constexpr int kProbes = 3;
 
 void set_option(int fd, int level, int name, int value) {
@@ -113,7 +116,7 @@ PulseSocket PulseSocket::listen(std::string& problem) {
 
 PulseSocket PulseSocket::accept() const {
   PulseSocket socket(::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (socket.open()) socket.watch_connection();
+  if (socket.open()) socket.watch_connection(kAcceptedTimeoutMs);
   return socket;
 }
 
@@ -129,7 +132,7 @@ PulseSocket PulseSocket::connect(const std::string& addresses, const PulseMessag
       problem = fmt::format("{} port {}: {}", host, port, errno_text(error));
       continue;
     }
-    socket.watch_connection();
+    socket.watch_connection(kConnectedTimeoutMs);
     socket.send(hello);
     PulseMessage answer;
     while (socket.open() && !socket.receive(answer)) {
@@ -145,13 +148,13 @@ PulseSocket PulseSocket::connect(const std::string& addresses, const PulseMessag
 }
 
 // A peer that is stopped still acknowledges, through its kernel; a host that is cut off does not.
-void PulseSocket::watch_connection() const {
+void PulseSocket::watch_connection(int timeout_ms) const {
   set_option(fd_, IPPROTO_TCP, TCP_NODELAY, 1);
   set_option(fd_, SOL_SOCKET, SO_KEEPALIVE, 1);
   set_option(fd_, IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveSeconds);
   set_option(fd_, IPPROTO_TCP, TCP_KEEPINTVL, kKeepAliveSeconds);
   set_option(fd_, IPPROTO_TCP, TCP_KEEPCNT, kProbes);
-  set_option(fd_, IPPROTO_TCP, TCP_USER_TIMEOUT, kUserTimeoutMs);
+  set_option(fd_, IPPROTO_TCP, TCP_USER_TIMEOUT, timeout_ms);
 }
 
 int PulseSocket::port() const {

@@ -47,7 +47,7 @@ class PulseSocket {
 
  private:
   explicit PulseSocket(int fd) : fd_(fd) {}
-  void watch_connection() const;
+  void watch_connection(int timeout_ms) const;
   void fail(int error);
 
   int fd_ = -1;
