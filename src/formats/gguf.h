@@ -1,6 +1,6 @@
 // GGUF version 3 (ggml-org/ggml docs/gguf.md): key-value metadata, tensor infos, aligned tensor
-// data. Rows are read when asked for and written one tensor at a time; blocks of Q8_0 are decoded
-// here.
+// data. Rows are read when asked for and written one tensor at a time; quantized blocks are decoded
+// to fp32.
 #pragma once
 
 #include "core/weight_format.h"
@@ -25,14 +25,32 @@ using GgufValue =
                  std::vector<std::string>, std::vector<std::int32_t>, std::vector<std::uint32_t>,
                  std::vector<float>>;
 
-// The types that are read and written; a file may hold others, under ggml's codes.
-enum class GgufType : std::uint32_t { kF32 = 0, kF16 = 1, kQ8_0 = 8, kBF16 = 30 };
+// The types that are read, under ggml's codes; F32, F16, Q8_0 and BF16 are written too. A file may
+// hold others.
+enum class GgufType : std::uint32_t {
+  kF32 = 0,
+  kF16 = 1,
+  kQ4_0 = 2,
+  kQ4_1 = 3,
+  kQ5_0 = 6,
+  kQ5_1 = 7,
+  kQ8_0 = 8,
+  kQ2_K = 10,
+  kQ3_K = 11,
+  kQ4_K = 12,
+  kQ5_K = 13,
+  kQ6_K = 14,
+  kIQ4_NL = 20,
+  kIQ4_XS = 23,
+  kBF16 = 30
+};
 bool is_readable(GgufType type);
-WeightFormat format_of(GgufType type);       // CHECKs that it is readable
+std::string gguf_readable_types();           // "F32, F16, Q4_0, ...": for messages
+WeightFormat format_of(GgufType type);       // CHECKs that it is written
 GgufType gguf_type_of(WeightFormat format);  // CHECKs that there is one
-std::string name_of(GgufType type);          // "F32", "Q8_0", also "Q4_K"; "type 99" where unknown
-// Values that are encoded together: a row must be a whole number of them. 32 for Q8_0; 1 where
-// nothing is known.
+std::string name_of(GgufType type);          // "F32", "Q8_0", also "IQ2_S"; "type 99" where unknown
+// Values that are encoded together: a row must be a whole number of them. 32 for Q8_0,
+// 256 for Q4_K; 1 where nothing is known.
 std::int64_t gguf_block_values(GgufType type);
 // Bytes of a row of `cols` elements, 0 for a type that is not known. Throws UserError(kData) if
 // blocks do not divide it.
@@ -40,7 +58,8 @@ std::int64_t gguf_row_bytes(GgufType type, std::int64_t cols);
 // Encodes `count` fp32 values (whole blocks) as `type`; Q8_0: fp16 scale max|x|/127 and 32 int8.
 // Values are finite.
 void gguf_encode(GgufType type, std::span<const float> values, std::span<std::byte> out);
-// Values [first, first + out.size()) of encoded `bytes`, which hold them.
+// Values [first, first + out.size()) of encoded `bytes`, which hold them in whole blocks. CHECKs
+// that the type can be read.
 void gguf_decode(std::span<float> out, GgufType type, const std::byte* bytes, std::int64_t first);
 
 class GgufReader final : public WeightSource {

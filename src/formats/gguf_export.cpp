@@ -25,8 +25,8 @@ std::uint32_t file_type(GgufType type) {
     case GgufType::kF16: return 1;
     case GgufType::kQ8_0: return 7;
     case GgufType::kBF16: return 32;
+    default: CHECK(false, "{} is not written", name_of(type));
   }
-  return 0;
 }
 
 struct Planned {

@@ -245,8 +245,8 @@ class Parser {
   GgufType get_type(const std::string& what) {
     const auto type = static_cast<GgufType>(get<std::uint32_t>(what));
     if (is_readable(type) || types_ == GgufReader::Types::kAny) return type;
-    fail(ExitCode::kData, "{}: {} is {}; F32, F16, BF16 and Q8_0 are read: take such a file", path_,
-         what, name_of(type));
+    fail(ExitCode::kData, "{}: {} is {}, which is not read; take a file of {}", path_, what,
+         name_of(type), gguf_readable_types());
   }
 
   std::int64_t alignment() const {

@@ -29,7 +29,7 @@ make() {
 # 4.44 is the last line of transformers that runs whole on Debian 12's PyTorch 1.13; 4.47 runs as
 # far as loading compressed tensors needs.
 make clients transformers==4.44.2 tokenizers==0.19.1 'numpy<2' safetensors==0.5.3 gguf==0.19.0 \
-  xllamacpp==2026.10.11549
+  libgguf==0.2.2 xllamacpp==2026.10.11549
 if ! /usr/bin/python3 -c 'import torch' 2> /dev/null; then
   say "no PyTorch for /usr/bin/python3: the tests that open models with it will be skipped"
   exit 0

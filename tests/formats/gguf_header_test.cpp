@@ -127,7 +127,10 @@ TEST_F(GgufHostile, Tensors) {
   expect_refused(one({8}, 0, 32), "begins at offset 32 of the data instead of 0");
   expect_refused(one({8}, 0, ~std::uint64_t{0}), "beyond the file's end");
   expect_refused(one({40}, 8, 0), "no whole number of blocks of Q8_0");
-  expect_refused(one({32}, 12, 0), "tensor 't' is Q4_K; F32, F16, BF16 and Q8_0 are read");
+  expect_refused(one({128}, 12, 0), "rows of 128 values, no whole number of blocks of Q4_K");
+  expect_refused(one({256}, 14, 0), "ends within tensor 't'");
+  expect_refused(one({256}, 16, 0),
+                 "tensor 't' is IQ2_XXS, which is not read; take a file of F32,");
   expect_refused(one({32}, 4, 0), "tensor 't' is type 4");
   expect_refused(Bytes().head(1, 0).tensor(std::string(64, 'n'), {1}, 0, 0).zeros(90),
                  "a name of 64 bytes");

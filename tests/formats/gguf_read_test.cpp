@@ -22,8 +22,8 @@ double bound(GgufType type, double largest) {
     case GgufType::kF16: return largest * 0x1p-11;
     case GgufType::kBF16: return largest * 0x1p-8;
     case GgufType::kQ8_0: return largest / 254.0 + largest * 0x1p-11;
+    default: return 0.0;
   }
-  return 0.0;
 }
 
 TEST(Gguf, MetadataAndTensorsComeBack) {
