@@ -179,7 +179,8 @@ int run_export(ExportArguments arguments, MpiSession& mpi) {
   ExportReport report = begin_report(source, arguments);
   ExportModel model{.config = source.options.model,
                     .weights = source.weights.get(),
-                    .generation = source.generation};
+                    .generation = source.generation,
+                    .origin = source.description};
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Judge> judge;
   std::unique_ptr<ExportStaging> staging;

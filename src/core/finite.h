@@ -1,4 +1,5 @@
-// Are all of these numbers? The one check of weights that come from files, and its one message.
+// Are all of these numbers? The one check of weights that come from files, on their way in or out,
+// and its one message.
 #pragma once
 
 #include <cstddef>

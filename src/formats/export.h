@@ -19,6 +19,7 @@ struct ExportModel {
   WeightSource* weights = nullptr;
   const Tokenizer* tokenizer = nullptr;  // null: without one
   GenerationConfig generation;           // where it says nothing, the tokenizer does
+  std::string origin;                    // names the model in messages
 };
 
 // Called often while writing; it may throw to stop the export.
@@ -40,8 +41,8 @@ std::int64_t hugging_face_bytes(const ModelConfig& config, const HuggingFaceOpti
 
 // Writes config.json, generation_config.json, the weights and the tokenizer into `directory`, which
 // exists and is empty. Reads and writes at most 8 MiB at a time, or one row where that is larger.
-// Throws UserError: kData for weights that are not finite, kUsage for some beyond fp16's range,
-// kIo.
+// Throws UserError: kData for weights that are not finite (naming origin and tensor), kUsage for
+// some beyond fp16's range, kIo.
 void write_hugging_face(const std::string& directory, const ExportModel& model,
                         const HuggingFaceOptions& options);
 

@@ -1,6 +1,7 @@
 // A Hugging Face directory, streamed: the writer asks for tensors in its order, and each is read a
 // piece at a time, turned where GPT-2's Conv1D wants it, quantized or rounded, and passed on.
 #include "core/error.h"
+#include "core/finite.h"
 #include "files/durable.h"
 #include "formats/compressed_tensors.h"
 #include "formats/export.h"
@@ -82,16 +83,12 @@ class TensorStream {
   const std::vector<float>& read(const Planned& planned, std::int64_t row, std::int64_t rows) {
     values_.resize(static_cast<std::size_t>(rows * cols_of(planned.parameter)));
     model_.weights->read(planned.parameter.name, row, values_);
-    const bool narrow = options_.dtype == "fp16";
+    require_finite(values_, model_.origin, planned.parameter.name);
+    if (options_.dtype != "fp16") return values_;
     for (const float x : values_) {
-      if (!std::isfinite(x)) {
-        fail(ExitCode::kData, "tensor {} holds NaN or infinity; export an earlier checkpoint",
-             planned.parameter.name);
-      }
-      if (narrow && std::fabs(x) > kLargestF16) {
-        fail(ExitCode::kUsage, "--dtype fp16: tensor {} holds {:g}, beyond its range; use bf16",
-             planned.parameter.name, x);
-      }
+      if (std::fabs(x) <= kLargestF16) continue;
+      fail(ExitCode::kUsage, "--dtype fp16: tensor {} holds {:g}, beyond its range; use bf16",
+           planned.parameter.name, x);
     }
     return values_;
   }

@@ -2,6 +2,7 @@
 #include "formats/gguf_export.h"
 
 #include "core/error.h"
+#include "core/finite.h"
 #include "files/free_space.h"
 #include "formats/foreign_family.h"
 #include "formats/gguf_vocabulary.h"
@@ -124,6 +125,7 @@ class Exporter {
   }
 
   void check_values(const std::string& name, GgufType type) const {
+    require_finite(piece_, model_.origin, name);
     // The largest magnitudes that round to a finite value; Q8_0's scale is a 127th in fp16.
     const float fp16_limit = 65519.0f;
     const float limit = type == GgufType::kF16    ? fp16_limit
@@ -132,9 +134,9 @@ class Exporter {
                                                   : std::numeric_limits<float>::max();
     for (const float value : piece_) {
       if (std::fabs(value) <= limit) continue;
-      fail(ExitCode::kData, "tensor {} holds {}, which {} cannot; {}", name, value, name_of(type),
-           std::isfinite(value) ? "export with --dtype bf16 or fp32"
-                                : "the model is broken: take an earlier checkpoint");
+      fail(ExitCode::kData,
+           "{}: tensor {} holds {}, which {} cannot; export with --dtype bf16 or fp32",
+           model_.origin, name, value, name_of(type));
     }
   }
 

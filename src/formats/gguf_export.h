@@ -25,6 +25,7 @@ struct GgufExport {
   const Tokenizer* tokenizer = nullptr;
   GenerationConfig generation;  // where it says nothing, the tokenizer does
   WeightFormats formats{};      // of matrices that a scheme keeps in another format than `type`
+  std::string origin;           // names the model in messages
 };
 
 struct GgufSummary {
@@ -39,7 +40,7 @@ using GgufProgress = std::function<void(std::int64_t done, std::int64_t total)>;
 // Writes the new file `path` and syncs it; `weights` has our names. Same input, same bytes. Throws
 // UserError: kUsage without a tokenizer or a name for its pre-tokenizer, kConfig for a shape that
 // llama.cpp cannot run, kData for a value that is not finite or that `type` cannot hold (naming the
-// tensor), kIo.
+// origin and the tensor), kIo.
 GgufSummary write_gguf(const std::string& path, const GgufExport& model, WeightSource& weights,
                        const GgufProgress& progress = {});
 

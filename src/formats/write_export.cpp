@@ -30,7 +30,8 @@ void write_file(const std::string& path, const ExportModel& model, const ExportR
                         .tokenizer_pre = request.tokenizer_pre,
                         .tokenizer = model.tokenizer,
                         .generation = model.generation,
-                        .formats = request.formats};
+                        .formats = request.formats,
+                        .origin = model.origin};
   report.fallbacks = write_gguf(path, gguf, *model.weights, progress).as_f16;
   report.files = {{fs::path(request.out).filename().string(),
                    static_cast<std::int64_t>(fs::file_size(path)), sha256_file(path)}};

@@ -62,7 +62,9 @@ std::string export_to(const ScratchDirectory& scratch, const std::string& name,
   if (options.quantize != "none") options.formats = int8_linear_maps;
   const std::string directory = scratch / name;
   std::filesystem::create_directory(directory);
-  write_hugging_face(directory, {config, &weights, tokenizer}, options);
+  write_hugging_face(
+      directory, {.config = config, .weights = &weights, .tokenizer = tokenizer, .origin = "small"},
+      options);
   return directory;
 }
 
@@ -236,10 +238,10 @@ TEST(Export, RefusesWeightsThatCannotBeWritten) {
   };
   for (const char* scheme : {"none", "w8a16", "w8a8"}) {
     with(std::numeric_limits<float>::quiet_NaN());
-    expect_error(ExitCode::kData, name + " holds NaN or infinity",
+    expect_error(ExitCode::kData, "small: tensor " + name + " holds NaN: the model is broken",
                  [&] { run({.quantize = scheme}); });
     with(-std::numeric_limits<float>::infinity());
-    expect_error(ExitCode::kData, name + " holds NaN or infinity",
+    expect_error(ExitCode::kData, "small: tensor " + name + " holds infinity: the model is broken",
                  [&] { run({.quantize = scheme}); });
   }
   with(-70000.0f);

@@ -302,6 +302,7 @@ TEST_F(GgufExportTest, WhatIsRefused) {
   resolve(config, 0);
   testing::SyntheticWeights weights(config);
   GgufExport model{config, "small", GgufType::kF16, "", nullptr};
+  model.origin = "runs/small";
   const auto run = [&] { write_gguf(path_, model, weights); };
   expect_error(run, ExitCode::kUsage, "--tokenizer: a GGUF file carries its tokenizer");
   TokenTable unknown = small_table();
@@ -329,15 +330,18 @@ TEST_F(GgufExportTest, WhatIsRefused) {
 
   model.tokenizer = &tokenizer_;
   weights.overrides["model.layers.0.mlp.up_proj.weight"] = 65520.0f;
-  expect_error(run, ExitCode::kData,
-               "tensor model.layers.0.mlp.up_proj.weight holds 65520, which F16 cannot; export "
-               "with --dtype bf16 or fp32");
+  expect_error(
+      run, ExitCode::kData,
+      "runs/small: tensor model.layers.0.mlp.up_proj.weight holds 65520, which F16 cannot; export "
+      "with --dtype bf16 or fp32");
   std::filesystem::remove(path_);
   model.type = GgufType::kQ8_0;
   run();
   std::filesystem::remove(path_);
   weights.overrides["model.layers.0.mlp.up_proj.weight"] = std::nanf("");
-  expect_error(run, ExitCode::kData, "holds nan, which Q8_0 cannot; the model is broken");
+  expect_error(
+      run, ExitCode::kData,
+      "runs/small: tensor model.layers.0.mlp.up_proj.weight holds NaN: the model is broken");
   std::filesystem::remove(path_);
   weights.overrides.clear();
   testing::spill(path_, "here already");
