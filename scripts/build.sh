@@ -5,15 +5,16 @@
 #   --tests         also build the tests
 #   CMAKE-ARGUMENT  passed to cmake, for example -DLOCKSTEP_CUDA=OFF or -DCMAKE_INSTALL_PREFIX=DIR
 #
-# Installs nothing and needs no root. CUDA is built in when nvcc is found. CMAKE_PREFIX_PATH, CC,
-# CXX and CUDACXX are honoured; LOCKSTEP_BUILD_DIR names another build folder.
+# Installs nothing and needs no root. CUDA is built in when nvcc is found, also into a folder that
+# was built without. CMAKE_PREFIX_PATH, CC, CXX and CUDACXX are honoured; LOCKSTEP_BUILD_DIR names
+# another build folder.
 
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"
 
 target=lockstep
-arguments=()
+arguments=(-DLOCKSTEP_CUDA=AUTO)
 for argument in "$@"; do
   case "$argument" in
     --tests) target=all ;;

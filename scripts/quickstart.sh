@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # From a fresh Debian 12 or Ubuntu 24.04 to a deployable model: installs packages, builds, prepares
 # a text, trains with 2 ranks in bf16, is interrupted on purpose and resumes, evaluates, draws the
-# loss curve, exports an int8 model and samples a text from it.
+# loss curve, exports an int8 model and samples a text from it. Where there is no GPU, a first build
+# leaves the CUDA backend out; scripts/build.sh adds it.
 #
 # Usage: scripts/quickstart.sh [--text FILE] [CMAKE-ARGUMENT...]
 #   --text FILE  train on this text; otherwise on ../shared/data/tinyshakespeare/input.txt if it is
@@ -36,6 +37,14 @@ config=configs/quickstart.toml
 
 show() { printf '+' && printf ' %q' "$@" && echo; }
 heading() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
+
+# An earlier build keeps its choice; arguments of the user come later and win.
+cuda_choice() {
+  local cache=${LOCKSTEP_BUILD_DIR:-$root/build}/CMakeCache.txt chosen
+  chosen=$(sed -n 's/^LOCKSTEP_CUDA:[A-Z]*=//p' "$cache" 2> /dev/null || true)
+  if [ -z "$chosen" ]; then chosen=$(has_gpu && echo AUTO || echo OFF); fi
+  echo "$chosen"
+}
 
 find_text() {
   local licences=/usr/share/common-licenses
@@ -132,7 +141,7 @@ keep() {
 heading "packages"
 "$root/scripts/install_packages.sh"
 heading "build"
-lockstep=$("$root/scripts/build.sh" "${arguments[@]}")
+lockstep=$("$root/scripts/build.sh" "-DLOCKSTEP_CUDA=$(cuda_choice)" "${arguments[@]}")
 lockstep=${lockstep#"$root/"}
 case "$lockstep" in /*) ;; *) lockstep=./$lockstep ;; esac
 mpi_environment
