@@ -5,7 +5,6 @@
 #include "kernels/backend.h"
 
 #include <fmt/core.h>
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include <memory>
@@ -61,27 +60,27 @@ int run_all_reduce(const BenchArguments& arguments, MpiSession& mpi) {
 
 }  // namespace
 
-Command add_bench_command(CLI::App& app) {
-  CLI::App* parser = app.add_subcommand("bench", "Time what a run is made of");
+Command add_bench_command(ProgramFlags& program) {
+  CommandFlags flags = program.add_command("bench", "Time what a run is made of");
   auto arguments = std::make_shared<BenchArguments>();
-  parser
-      ->add_option("WHAT", arguments->what,
-                   "allreduce: between the ranks of this job; start it under mpirun")
-      ->required()
-      ->check(CLI::IsMember({"allreduce"}));
-  parser->add_option("--mib", arguments->mib, "Message sizes in MiB, fp32")
-      ->delimiter(',')
-      ->check(CLI::Range(0.00001, 1048576.0))
-      ->capture_default_str();
-  parser->add_option("--rounds", arguments->rounds, "Rounds; the median is reported")
-      ->check(CLI::Range(1, 1'000'000))
-      ->capture_default_str();
-  parser->add_option("--device", arguments->device, "auto, cpu or cuda")
-      ->check(CLI::IsMember(device_names()))
-      ->capture_default_str();
-  parser->add_flag("--share-gpu", arguments->share_gpu, "Let several ranks share a GPU");
-  parser->add_flag("--json", arguments->json, "One JSON object on standard output");
-  return {.parser = parser,
+  flags
+      .add("WHAT", &arguments->what,
+           "allreduce: between the ranks of this job; start it under mpirun")
+      .required()
+      .one_of({"allreduce"});
+  flags.add("--mib", &arguments->mib, "Message sizes in MiB, fp32")
+      .comma_separated()
+      .within(0.00001, 1048576.0)
+      .shows_default();
+  flags.add("--rounds", &arguments->rounds, "Rounds; the median is reported")
+      .within(1, 1'000'000)
+      .shows_default();
+  flags.add("--device", &arguments->device, "auto, cpu or cuda")
+      .one_of(device_names())
+      .shows_default();
+  flags.add_switch("--share-gpu", &arguments->share_gpu, "Let several ranks share a GPU");
+  flags.add_switch("--json", &arguments->json, "One JSON object on standard output");
+  return {.flags = flags,
           .run = [arguments](MpiSession& mpi) { return run_all_reduce(*arguments, mpi); }};
 }
 

@@ -1,12 +1,10 @@
-// What main() knows about a subcommand. Each one lives in its own file, adds its parser to the
+// What main() knows about a subcommand. Each one lives in its own file, adds its flags to the
 // program's and says what to run once the command line has been parsed.
 #pragma once
 
-#include <functional>
+#include "app/flags.h"
 
-namespace CLI {
-class App;
-}
+#include <functional>
 
 namespace lockstep {
 
@@ -14,7 +12,7 @@ class ConfigRegistry;
 class MpiSession;
 
 struct Command {
-  CLI::App* parser = nullptr;
+  CommandFlags flags;
   // Returns the exit code. MPI is up only if the command starts it.
   std::function<int(MpiSession&)> run;
   // The keys it takes as --section.key=value, so that an unknown one can be answered; may be null.

@@ -2,9 +2,8 @@
 // The keys themselves stand in config_keys.cpp, the TOML reader in config_file.cpp.
 #include "app/config.h"
 
+#include "app/flags.h"
 #include "core/error.h"
-
-#include <CLI/CLI.hpp>
 
 #include <algorithm>
 
@@ -44,28 +43,20 @@ const ConfigKey* ConfigRegistry::find(const std::string& full_name) const {
   return index < keys_.size() ? &keys_[index] : nullptr;
 }
 
-void ConfigRegistry::add_options(CLI::App& app) {
+void ConfigRegistry::add_options(CommandFlags& flags) {
   for (std::size_t index = 0; index < keys_.size(); ++index) {
     const ConfigKey& key = keys_[index];
-    const bool is_list = std::holds_alternative<std::vector<std::string>*>(key.target);
-    const std::string text =
-        fmt::format("{}; {} (default {})", key.description, expectation(key), key.default_value);
     // A list may be repeated; of any other key the last one counts, as with scripts that append
-    // their own overrides. Each option takes exactly one argument, so that it cannot swallow the
-    // config file's name.
-    app.add_option_function<std::vector<std::string>>(
-           "--" + key.full(),
-           [this, index](const std::vector<std::string>& texts) {
-             command_line_.push_back({index, joined(texts)});
-           },
-           text)
-        ->type_name(type_name(key))
-        ->type_size(1)
-        ->expected(1)
-        ->allow_extra_args(false)
-        ->multi_option_policy(is_list ? CLI::MultiOptionPolicy::TakeAll
-                                      : CLI::MultiOptionPolicy::TakeLast)
-        ->group("[" + key.section + "]");
+    // their own overrides.
+    flags.add_key({.name = "--" + key.full(),
+                   .kind = type_name(key),
+                   .group = "[" + key.section + "]",
+                   .help = fmt::format("{}; {} (default {})", key.description, expectation(key),
+                                       key.default_value),
+                   .is_list = std::holds_alternative<std::vector<std::string>*>(key.target),
+                   .take = [this, index](const std::vector<std::string>& texts) {
+                     command_line_.push_back({index, joined(texts)});
+                   }});
   }
 }
 

@@ -11,11 +11,9 @@
 #include <string>
 #include <vector>
 
-namespace CLI {
-class App;
-}
-
 namespace lockstep {
+
+class CommandFlags;
 
 class ConfigRegistry {
  public:
@@ -31,7 +29,7 @@ class ConfigRegistry {
 
   // Adds --section.key for every key, grouped by section. Parsing only collects the values;
   // apply_command_line() sets them.
-  void add_options(CLI::App& app);
+  void add_options(CommandFlags& flags);
   // Reads TOML. Throws UserError(kConfig) with "file:line:column: ..." for syntax, unknown sections
   // and keys (nearest named), wrong types and values out of range.
   void load_file(const std::string& path);

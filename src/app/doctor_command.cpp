@@ -12,7 +12,6 @@
 #include "kernels/backend.h"
 
 #include <fmt/core.h>
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
@@ -178,12 +177,12 @@ int run_doctor(MpiSession& mpi, bool json) {
 
 }  // namespace
 
-Command add_doctor_command(CLI::App& app) {
-  CLI::App* parser =
-      app.add_subcommand("doctor", "What this build and machine can do; try it under mpirun");
+Command add_doctor_command(ProgramFlags& program) {
+  CommandFlags flags =
+      program.add_command("doctor", "What this build and machine can do; try it under mpirun");
   auto json = std::make_shared<bool>(false);
-  parser->add_flag("--json", *json, "print one JSON object");
-  return {.parser = parser, .run = [json](MpiSession& mpi) { return run_doctor(mpi, *json); }};
+  flags.add_switch("--json", json.get(), "print one JSON object");
+  return {.flags = flags, .run = [json](MpiSession& mpi) { return run_doctor(mpi, *json); }};
 }
 
 }  // namespace lockstep

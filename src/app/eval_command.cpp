@@ -2,7 +2,6 @@
 // another model; the ranks share the work.
 #include "app/commands.h"
 
-#include "app/command_line.h"
 #include "app/command_words.h"
 #include "app/model_source.h"
 #include "app/signals.h"
@@ -11,7 +10,6 @@
 #include "kernels/backend.h"
 #include "trainer/training_state.h"
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include <cmath>
@@ -174,41 +172,40 @@ int run_eval(const EvalArguments& arguments, MpiSession& mpi) {
 
 }  // namespace
 
-Command add_eval_command(CLI::App& app) {
+Command add_eval_command(ProgramFlags& program) {
   auto arguments = std::make_shared<EvalArguments>();
-  CLI::App* parser = app.add_subcommand("eval", "Loss, perplexity and next-token accuracy");
-  parser->add_option("MODEL", arguments->model, kModelHelp)->required();
-  parser->add_option("--reference", arguments->reference,
-                     "Another model to compare with on the same tokens, of the same vocabulary");
-  add_list_option(*parser, "--data", arguments->data,
-                  "Shards, globs or prepare directories (default: the run's data.val)");
-  parser
-      ->add_option("--batches", arguments->batches,
-                   "Batches of --micro-batch-size sequences to judge; 0 = all")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  parser
-      ->add_option("--micro-batch-size", arguments->micro_batch_size,
-                   "Sequences per batch; 0 = the run's train.micro_batch_size, else 1")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  parser
-      ->add_option(
-          "--seq-len", arguments->seq_len,
-          "Tokens per sequence; 0 = as trained, for a model from elsewhere its context, at "
-          "most 1024")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  parser->add_option("--device", arguments->device, "auto, cpu or cuda")
-      ->check(CLI::IsMember(device_names()))
-      ->capture_default_str();
-  parser->add_option("--dtype", arguments->dtype, "fp32, bf16 or fp16 (default: as trained)")
-      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}));
-  parser->add_flag("--allow-other-tokenizer", arguments->allow_other_tokenizer,
+  CommandFlags flags = program.add_command("eval", "Loss, perplexity and next-token accuracy");
+  flags.add("MODEL", &arguments->model, kModelHelp).required();
+  flags.add("--reference", &arguments->reference,
+            "Another model to compare with on the same tokens, of the same vocabulary");
+  flags.add_list("--data", &arguments->data,
+                 "Shards, globs or prepare directories (default: the run's data.val)");
+  flags
+      .add("--batches", &arguments->batches,
+           "Batches of --micro-batch-size sequences to judge; 0 = all")
+      .at_least_zero()
+      .shows_default();
+  flags
+      .add("--micro-batch-size", &arguments->micro_batch_size,
+           "Sequences per batch; 0 = the run's train.micro_batch_size, else 1")
+      .at_least_zero()
+      .shows_default();
+  flags
+      .add("--seq-len", &arguments->seq_len,
+           "Tokens per sequence; 0 = as trained, for a model from elsewhere its context, at "
+           "most 1024")
+      .at_least_zero()
+      .shows_default();
+  flags.add("--device", &arguments->device, "auto, cpu or cuda")
+      .one_of(device_names())
+      .shows_default();
+  flags.add("--dtype", &arguments->dtype, "fp32, bf16 or fp16 (default: as trained)")
+      .one_of({"fp32", "bf16", "fp16"});
+  flags.add_switch("--allow-other-tokenizer", &arguments->allow_other_tokenizer,
                    kAllowOtherTokenizerHelp);
-  parser->add_flag("--json", arguments->json, "One JSON object on standard output");
+  flags.add_switch("--json", &arguments->json, "One JSON object on standard output");
   Command command;
-  command.parser = parser;
+  command.flags = flags;
   command.run = [arguments](MpiSession& mpi) {
     return run_in_words_of(eval_words(), [&] { return run_eval(*arguments, mpi); });
   };

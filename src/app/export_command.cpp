@@ -2,7 +2,6 @@
 // written as `eval` would, judges that too, and only then gives it its name.
 #include "app/commands.h"
 
-#include "app/command_line.h"
 #include "app/command_words.h"
 #include "app/model_source.h"
 #include "app/progress_bar.h"
@@ -16,8 +15,6 @@
 #include "formats/write_export.h"
 #include "kernels/backend.h"
 #include "trainer/training_state.h"
-
-#include <CLI/CLI.hpp>
 
 #include <cmath>
 #include <filesystem>
@@ -223,51 +220,49 @@ int run_export(ExportArguments arguments, MpiSession& mpi) {
 
 }  // namespace
 
-Command add_export_command(CLI::App& app) {
+Command add_export_command(ProgramFlags& program) {
   auto arguments = std::make_shared<ExportArguments>();
-  CLI::App* parser = app.add_subcommand("export", "Write weights that other programs load");
-  parser->add_option("MODEL", arguments->model, kModelHelp)->required();
-  parser
-      ->add_option("--out", arguments->request.out,
-                   "Directory (safetensors) or file (gguf) to write")
-      ->required();
-  parser
-      ->add_option("--format", arguments->request.format,
-                   "safetensors (transformers, vLLM) or gguf (llama.cpp)")
-      ->required()
-      ->check(CLI::IsMember({"safetensors", "gguf"}));
-  parser
-      ->add_option("--dtype", arguments->request.dtype,
-                   "fp32, bf16 or fp16, for what is not quantized (default: as trained)")
-      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}));
-  parser
-      ->add_option("--quantize", arguments->request.scheme,
-                   "none; gguf: q8_0; safetensors: w8a16 (int8 weights) or w8a8 (and int8 inputs "
-                   "per token); int8 = q8_0 or w8a16")
-      ->check(CLI::IsMember({"none", "int8", "q8_0", "w8a16", "w8a8"}))
-      ->capture_default_str();
-  add_list_option(*parser, "--data", arguments->data,
-                  "Shards to judge before and after (default: the run's data.val)");
-  parser->add_option("--tokenizer", arguments->tokenizer,
-                     "Tokenizer file or directory, or \"byte\" (default: the model's own)");
-  parser->add_option("--tokenizer-pre", arguments->request.tokenizer_pre,
-                     "gguf: llama.cpp's name of the pre-tokenizer (default: from the tokenizer)");
-  parser->add_flag("--allow-other-tokenizer", arguments->allow_other_tokenizer,
+  CommandFlags flags = program.add_command("export", "Write weights that other programs load");
+  flags.add("MODEL", &arguments->model, kModelHelp).required();
+  flags.add("--out", &arguments->request.out, "Directory (safetensors) or file (gguf) to write")
+      .required();
+  flags
+      .add("--format", &arguments->request.format,
+           "safetensors (transformers, vLLM) or gguf (llama.cpp)")
+      .required()
+      .one_of({"safetensors", "gguf"});
+  flags
+      .add("--dtype", &arguments->request.dtype,
+           "fp32, bf16 or fp16, for what is not quantized (default: as trained)")
+      .one_of({"fp32", "bf16", "fp16"});
+  flags
+      .add("--quantize", &arguments->request.scheme,
+           "none; gguf: q8_0; safetensors: w8a16 (int8 weights) or w8a8 (and int8 inputs "
+           "per token); int8 = q8_0 or w8a16")
+      .one_of({"none", "int8", "q8_0", "w8a16", "w8a8"})
+      .shows_default();
+  flags.add_list("--data", &arguments->data,
+                 "Shards to judge before and after (default: the run's data.val)");
+  flags.add("--tokenizer", &arguments->tokenizer,
+            "Tokenizer file or directory, or \"byte\" (default: the model's own)");
+  flags.add("--tokenizer-pre", &arguments->request.tokenizer_pre,
+            "gguf: llama.cpp's name of the pre-tokenizer (default: from the tokenizer)");
+  flags.add_switch("--allow-other-tokenizer", &arguments->allow_other_tokenizer,
                    kAllowOtherTokenizerHelp);
-  parser
-      ->add_option("--max-accuracy-drop", arguments->max_accuracy_drop,
-                   "Publish nothing if accuracy may fall by more points (95 % bound)")
-      ->check(CLI::NonNegativeNumber);
-  parser
-      ->add_option("--max-perplexity-ratio", arguments->max_perplexity_ratio,
-                   "Publish nothing if perplexity may become more times the source's (95 % bound)")
-      ->check(CLI::PositiveNumber);
-  parser->add_flag("--overwrite", arguments->overwrite, "Replace an earlier export");
-  parser->add_option("--device", arguments->device, "auto, cpu or cuda; where it is judged")
-      ->check(CLI::IsMember(device_names()))
-      ->capture_default_str();
+  flags
+      .add("--max-accuracy-drop", &arguments->max_accuracy_drop,
+           "Publish nothing if accuracy may fall by more points (95 % bound)")
+      .at_least_zero();
+  flags
+      .add("--max-perplexity-ratio", &arguments->max_perplexity_ratio,
+           "Publish nothing if perplexity may become more times the source's (95 % bound)")
+      .positive();
+  flags.add_switch("--overwrite", &arguments->overwrite, "Replace an earlier export");
+  flags.add("--device", &arguments->device, "auto, cpu or cuda; where it is judged")
+      .one_of(device_names())
+      .shows_default();
   Command command;
-  command.parser = parser;
+  command.flags = flags;
   command.run = [arguments](MpiSession& mpi) {
     return run_in_words_of(export_words(), [&] { return run_export(*arguments, mpi); });
   };

@@ -10,8 +10,6 @@
 #include "nn/load_weights.h"
 #include "trainer/training_state.h"
 
-#include <CLI/CLI.hpp>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -99,39 +97,38 @@ int run_generate(const GenerateArguments& arguments, MpiSession& mpi) {
 
 }  // namespace
 
-Command add_generate_command(CLI::App& app) {
+Command add_generate_command(ProgramFlags& program) {
   auto arguments = std::make_shared<GenerateArguments>();
-  CLI::App* parser = app.add_subcommand("generate", "Sample text from a model");
+  CommandFlags flags = program.add_command("generate", "Sample text from a model");
   SamplingOptions& sampling = arguments->sampling;
-  parser->add_option("MODEL", arguments->model, kModelHelp)->required();
-  parser->add_option("--prompt", arguments->prompt, "Text to continue")->required();
-  parser->add_option("--max-tokens", sampling.max_tokens, "Tokens to sample")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  parser
-      ->add_option("--temperature", sampling.temperature,
-                   "Divides the logits before softmax; 0 = always the most likely token")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  parser->add_option("--top-k", sampling.top_k, "Keep the K most likely tokens; 0 = all")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  parser
-      ->add_option("--top-p", sampling.top_p,
-                   "Keep the most likely tokens that hold this probability; 1 = all")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  parser->add_option("--seed", sampling.seed, "Same seed and prompt, same text")
-      ->capture_default_str();
-  parser->add_option("--tokenizer", arguments->tokenizer,
-                     "Tokenizer directory or \"byte\" (default: the model's)");
-  parser->add_flag("--allow-other-tokenizer", arguments->allow_other_tokenizer,
+  flags.add("MODEL", &arguments->model, kModelHelp).required();
+  flags.add("--prompt", &arguments->prompt, "Text to continue").required();
+  flags.add("--max-tokens", &sampling.max_tokens, "Tokens to sample")
+      .at_least_zero()
+      .shows_default();
+  flags
+      .add("--temperature", &sampling.temperature,
+           "Divides the logits before softmax; 0 = always the most likely token")
+      .at_least_zero()
+      .shows_default();
+  flags.add("--top-k", &sampling.top_k, "Keep the K most likely tokens; 0 = all")
+      .at_least_zero()
+      .shows_default();
+  flags
+      .add("--top-p", &sampling.top_p,
+           "Keep the most likely tokens that hold this probability; 1 = all")
+      .within(0.0, 1.0)
+      .shows_default();
+  flags.add("--seed", &sampling.seed, "Same seed and prompt, same text").shows_default();
+  flags.add("--tokenizer", &arguments->tokenizer,
+            "Tokenizer directory or \"byte\" (default: the model's)");
+  flags.add_switch("--allow-other-tokenizer", &arguments->allow_other_tokenizer,
                    kAllowOtherTokenizerHelp);
-  parser->add_option("--device", arguments->device, "auto, cpu or cuda")
-      ->check(CLI::IsMember(device_names()))
-      ->capture_default_str();
+  flags.add("--device", &arguments->device, "auto, cpu or cuda")
+      .one_of(device_names())
+      .shows_default();
   Command command;
-  command.parser = parser;
+  command.flags = flags;
   command.run = [arguments](MpiSession& mpi) {
     return run_in_words_of(generate_words(), [&] { return run_generate(*arguments, mpi); });
   };

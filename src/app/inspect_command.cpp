@@ -14,7 +14,6 @@
 #include "trainer/run_directory.h"
 
 #include <fmt/core.h>
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -266,20 +265,20 @@ int run_inspect(const InspectArguments& arguments) {
 
 }  // namespace
 
-Command add_inspect_command(CLI::App& app) {
-  CLI::App* parser =
-      app.add_subcommand("inspect", "What a run, a checkpoint, an export or a shard holds");
+Command add_inspect_command(ProgramFlags& program) {
+  CommandFlags flags =
+      program.add_command("inspect", "What a run, a checkpoint, an export or a shard holds");
   auto arguments = std::make_shared<InspectArguments>();
-  parser
-      ->add_option("PATH", arguments->path,
-                   "run, checkpoint or export directory, .gguf file or .bin shard")
-      ->required()
-      ->type_name("");
-  parser->add_flag("--verify{full}", arguments->verify,
+  flags
+      .add("PATH", &arguments->path,
+           "run, checkpoint or export directory, .gguf file or .bin shard")
+      .required()
+      .called("");
+  flags.add_switch("--verify", "full", &arguments->verify,
                    "check it: --verify=quick (names and sizes), full (every checksum; the default "
                    "of a bare --verify), deep (and every dataset and value)");
-  parser->add_flag("--json", arguments->json, "print one JSON object");
-  return {.parser = parser, .run = [arguments](MpiSession&) { return run_inspect(*arguments); }};
+  flags.add_switch("--json", &arguments->json, "print one JSON object");
+  return {.flags = flags, .run = [arguments](MpiSession&) { return run_inspect(*arguments); }};
 }
 
 }  // namespace lockstep

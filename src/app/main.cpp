@@ -10,7 +10,6 @@
 #include "core/error.h"
 
 #include <fmt/core.h>
-#include <CLI/CLI.hpp>
 
 #include <cerrno>
 #include <memory>
@@ -33,9 +32,9 @@ struct Failure {
 };
 
 int run_program(int argc, char** argv, MpiSession& mpi) {
-  CLI::App app("Lockstep: trains language models on any number of nodes.", "lockstep");
-  const std::vector<Command> commands = add_commands(app);
-  const Command* command = parse_command_line(app, commands, argc, argv);
+  ProgramFlags program("lockstep", "Lockstep: trains language models on any number of nodes.");
+  const std::vector<Command> commands = add_commands(program);
+  const Command* command = parse_command_line(program, commands, argc, argv);
   if (command == nullptr) return 0;
   if (!command->polls_signals) restore_default_signals();
   const int code = command->run(mpi);

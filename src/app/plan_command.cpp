@@ -9,7 +9,6 @@
 #include "trainer/memory_plan.h"
 
 #include <fmt/core.h>
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include <memory>
@@ -96,23 +95,22 @@ int run_plan(PlanArguments& arguments) {
 
 }  // namespace
 
-Command add_plan_command(CLI::App& app) {
-  CLI::App* parser = app.add_subcommand("plan", "Parameters, memory and FLOPs of a configuration");
+Command add_plan_command(ProgramFlags& program) {
+  CommandFlags flags =
+      program.add_command("plan", "Parameters, memory and FLOPs of a configuration");
   auto arguments = std::make_shared<PlanArguments>();
-  parser->add_option("CONFIG", arguments->config, "configuration file (TOML)")
-      ->required()
-      ->type_name("");
-  arguments->registry.add_options(*parser);
-  parser->add_option("--world", arguments->world, "number of ranks to plan for")
-      ->type_name("INT")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  parser->add_option("--memory-gib", arguments->memory_gib, "memory of one rank's device in GiB")
-      ->type_name("NUMBER")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  parser->add_flag("--json", arguments->json, "print one JSON object");
-  return {.parser = parser,
+  flags.add("CONFIG", &arguments->config, "configuration file (TOML)").required().called("");
+  arguments->registry.add_options(flags);
+  flags.add("--world", &arguments->world, "number of ranks to plan for")
+      .called("INT")
+      .positive()
+      .shows_default();
+  flags.add("--memory-gib", &arguments->memory_gib, "memory of one rank's device in GiB")
+      .called("NUMBER")
+      .positive()
+      .shows_default();
+  flags.add_switch("--json", &arguments->json, "print one JSON object");
+  return {.flags = flags,
           .run = [arguments](MpiSession&) { return run_plan(*arguments); },
           .registry = &arguments->registry};
 }

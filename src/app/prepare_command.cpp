@@ -9,7 +9,6 @@
 #include "data/prepare.h"
 
 #include <fmt/core.h>
-#include <CLI/CLI.hpp>
 
 #include <filesystem>
 #include <memory>
@@ -65,67 +64,66 @@ int run_prepare(PrepareOptions options) {
   return 0;
 }
 
-void add_tokenizer_options(CLI::App& parser, PrepareOptions& options) {
-  parser
-      .add_option(
-          "--tokenizer", options.tokenizer,
-          "byte; a tokenizer.json or a directory with one; a run, a checkpoint or a GGUF file; "
-          "bpe:N trains one of N entries")
-      ->type_name("TEXT")
-      ->capture_default_str();
-  parser
-      .add_option("--pre-tokenizer", options.pre_tokenizer,
-                  "how bpe:N cuts text into words: gpt2, qwen2, llama3 or deepseek (default gpt2)")
-      ->type_name("NAME");
-  parser
-      .add_option("--eos-token", options.eos_token,
-                  "end-of-text token, put behind each document (default: what "
-                  "tokenizer_config.json names; <|endoftext|> for bpe:N; bytes have none)")
-      ->type_name("TEXT");
+void add_tokenizer_options(CommandFlags& flags, PrepareOptions& options) {
+  flags
+      .add("--tokenizer", &options.tokenizer,
+           "byte; a tokenizer.json or a directory with one; a run, a checkpoint or a GGUF file; "
+           "bpe:N trains one of N entries")
+      .called("TEXT")
+      .shows_default();
+  flags
+      .add("--pre-tokenizer", &options.pre_tokenizer,
+           "how bpe:N cuts text into words: gpt2, qwen2, llama3 or deepseek (default gpt2)")
+      .called("NAME");
+  flags
+      .add("--eos-token", &options.eos_token,
+           "end-of-text token, put behind each document (default: what "
+           "tokenizer_config.json names; <|endoftext|> for bpe:N; bytes have none)")
+      .called("TEXT");
 }
 
-void add_split_options(CLI::App& parser, PrepareOptions& options) {
-  parser
-      .add_option("--val-fraction", options.val_fraction,
-                  "fraction of the documents held out for validation, from 0 to 1")
-      ->type_name("NUMBER")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  parser.add_option("--shard-tokens", options.shard_tokens, "largest shard, in tokens")
-      ->type_name("INT")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+void add_split_options(CommandFlags& flags, PrepareOptions& options) {
+  flags
+      .add("--val-fraction", &options.val_fraction,
+           "fraction of the documents held out for validation, from 0 to 1")
+      .called("NUMBER")
+      .within(0.0, 1.0)
+      .shows_default();
+  flags.add("--shard-tokens", &options.shard_tokens, "largest shard, in tokens")
+      .called("INT")
+      .positive()
+      .shows_default();
 }
 
 }  // namespace
 
-Command add_prepare_command(CLI::App& app) {
-  CLI::App* parser = app.add_subcommand("prepare", "Turn text into token shards");
+Command add_prepare_command(ProgramFlags& program) {
+  CommandFlags flags = program.add_command("prepare", "Turn text into token shards");
   auto options = std::make_shared<PrepareOptions>();
   options->open = open_any_tokenizer;
-  parser
-      ->add_option("TEXT", options->inputs,
-                   "text files, one document each; .jsonl, one per line; .gz or .zst of both; - "
-                   "reads stdin")
-      ->required()
-      ->type_name("");
-  parser->add_option("--out", options->out, "directory to write shards and tokenizer to")
-      ->required()
-      ->type_name("DIR");
-  add_tokenizer_options(*parser, *options);
-  parser
-      ->add_option("--text-field", options->text_field,
-                   "member of a .jsonl line that holds its text; lines without it need prompt and "
-                   "completion")
-      ->type_name("NAME")
-      ->capture_default_str();
-  add_split_options(*parser, *options);
-  parser->add_option("--threads", options->threads, "encoder threads (0: one per core)")
-      ->type_name("INT")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  parser->add_flag("--overwrite", options->overwrite, "replace what is in --out");
-  return {.parser = parser,
+  flags
+      .add("TEXT", &options->inputs,
+           "text files, one document each; .jsonl, one per line; .gz or .zst of both; - "
+           "reads stdin")
+      .required()
+      .called("");
+  flags.add("--out", &options->out, "directory to write shards and tokenizer to")
+      .required()
+      .called("DIR");
+  add_tokenizer_options(flags, *options);
+  flags
+      .add("--text-field", &options->text_field,
+           "member of a .jsonl line that holds its text; lines without it need prompt and "
+           "completion")
+      .called("NAME")
+      .shows_default();
+  add_split_options(flags, *options);
+  flags.add("--threads", &options->threads, "encoder threads (0: one per core)")
+      .called("INT")
+      .at_least_zero()
+      .shows_default();
+  flags.add_switch("--overwrite", &options->overwrite, "replace what is in --out");
+  return {.flags = flags,
           .run = [options](MpiSession&) { return run_prepare(*options); },
           .polls_signals = true};
 }

@@ -11,7 +11,6 @@
 #include "trainer/run_directory.h"
 
 #include <fmt/core.h>
-#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <memory>
@@ -51,23 +50,23 @@ int run_requeue(RequeueArguments& arguments) {
 
 }  // namespace
 
-Command add_requeue_command(CLI::App& app) {
+Command add_requeue_command(ProgramFlags& program) {
   auto arguments = std::make_shared<RequeueArguments>();
-  CLI::App* parser =
-      app.add_subcommand("requeue", "For job scripts: should a job that ended so run again?");
-  parser->add_option("CONFIG", arguments->config, "TOML file, as given to train")->required();
-  arguments->registry.add_options(*parser);
-  parser->add_option("--exit-code", arguments->exit_code, "what training ended with")
-      ->required()
-      ->type_name("INT")
-      ->check(CLI::Range(1, 255));
-  parser
-      ->add_option("--restarts", arguments->restarts,
-                   "give up after so many in a row without a new checkpoint")
-      ->type_name("INT")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  return {.parser = parser,
+  CommandFlags flags =
+      program.add_command("requeue", "For job scripts: should a job that ended so run again?");
+  flags.add("CONFIG", &arguments->config, "TOML file, as given to train").required();
+  arguments->registry.add_options(flags);
+  flags.add("--exit-code", &arguments->exit_code, "what training ended with")
+      .required()
+      .called("INT")
+      .within(1, 255);
+  flags
+      .add("--restarts", &arguments->restarts,
+           "give up after so many in a row without a new checkpoint")
+      .called("INT")
+      .positive()
+      .shows_default();
+  return {.flags = flags,
           .run = [arguments](MpiSession&) { return run_requeue(*arguments); },
           .registry = &arguments->registry};
 }

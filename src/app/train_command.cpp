@@ -20,7 +20,6 @@
 #include <lockstep_version.h>
 
 #include <unistd.h>
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include <chrono>
@@ -402,13 +401,14 @@ int run_train(TrainArguments& arguments, MpiSession& mpi) {
 
 }  // namespace
 
-Command add_train_command(CLI::App& app) {
+Command add_train_command(ProgramFlags& program) {
   auto arguments = std::make_shared<TrainArguments>();
-  CLI::App* parser = app.add_subcommand("train", "Train a model; the same under mpirun and srun");
-  parser->add_option("CONFIG", arguments->config, "TOML file")->required();
-  arguments->registry.add_options(*parser);
+  CommandFlags flags =
+      program.add_command("train", "Train a model; the same under mpirun and srun");
+  flags.add("CONFIG", &arguments->config, "TOML file").required();
+  arguments->registry.add_options(flags);
   Command command;
-  command.parser = parser;
+  command.flags = flags;
   command.run = [arguments](MpiSession& mpi) { return run_train(*arguments, mpi); };
   command.registry = &arguments->registry;
   command.polls_signals = true;

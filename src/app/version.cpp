@@ -1,6 +1,7 @@
 // Library versions: as loaded where the library can say so, as compiled where it is headers only.
 #include "app/version.h"
 
+#include "app/flags.h"
 #include "comm/communicator.h"
 #include "files/sha256.h"
 #include "io/checkpoint.h"
@@ -9,7 +10,6 @@
 #include <fmt/core.h>
 #include <lockstep_version.h>
 #include <toml++/toml.h>
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include <string_view>
@@ -44,7 +44,7 @@ std::vector<std::pair<std::string, std::string>> library_versions() {
           {"HDF5", hdf5_version()},
           {"OpenSSL", openssl_version()},
           {"fmt", dotted(FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)},
-          {"CLI11", CLI11_VERSION},
+          {"CLI11", cli11_version()},
           {"toml++", dotted(TOML_LIB_MAJOR, TOML_LIB_MINOR, TOML_LIB_PATCH)},
           {"nlohmann-json", dotted(NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
                                    NLOHMANN_JSON_VERSION_PATCH)},

@@ -6,7 +6,6 @@
 #include "app/support.h"
 
 #include <gtest/gtest.h>
-#include <CLI/CLI.hpp>
 
 namespace lockstep {
 namespace {
@@ -16,7 +15,7 @@ using test::Caught;
 
 // A program with one command that takes a configuration and one that does not.
 struct Program {
-  CLI::App app{"test", "lockstep"};
+  ProgramFlags flags{"lockstep", "test"};
   Options options;
   ConfigRegistry registry{options};
   std::string config, text;
@@ -25,19 +24,20 @@ struct Program {
   std::vector<Command> commands;
 
   Program() {
-    CLI::App* train = app.add_subcommand("train", "trains");
-    train->add_option("CONFIG", config, "file")->required();
-    registry.add_options(*train);
-    CLI::App* show = app.add_subcommand("show", "shows");
-    show->add_option("--text", text, "text");
-    show->add_flag("--json", json, "as JSON");
-    show->add_option("FILE", files, "files");
-    add_list_option(*show, "--data", data, "shards");
-    commands = {{.parser = train, .run = {}, .registry = &registry}, {.parser = show, .run = {}}};
+    CommandFlags train = flags.add_command("train", "trains");
+    train.add("CONFIG", &config, "file").required();
+    registry.add_options(train);
+    CommandFlags show = flags.add_command("show", "shows");
+    show.add("--text", &text, "text");
+    show.add_switch("--json", &json, "as JSON");
+    show.add("FILE", &files, "files");
+    show.add_list("--data", &data, "shards");
+    commands = {{.flags = train, .run = {}, .registry = &registry}, {.flags = show, .run = {}}};
   }
   const Command* parse(std::vector<const char*> arguments) {
     arguments.insert(arguments.begin(), "lockstep");
-    return parse_command_line(app, commands, static_cast<int>(arguments.size()), arguments.data());
+    return parse_command_line(flags, commands, static_cast<int>(arguments.size()),
+                              arguments.data());
   }
 };
 
@@ -50,7 +50,7 @@ TEST(CommandLine, OverridesTheFile) {
   const Command* command =
       program.parse({"train", "--optimizer.lr=1e-3", "x.toml", "--train.steps", "5"});
   ASSERT_NE(command, nullptr);
-  EXPECT_EQ(command->parser->get_name(), "train");
+  EXPECT_EQ(command->flags.name(), "train");
   EXPECT_EQ(program.config, "x.toml");
   program.registry.load_text("[optimizer]\nlr = 5.0\neps = 1e-6\n[train]\nsteps = 1\n", "x.toml");
   program.registry.apply_command_line();
