@@ -15,7 +15,7 @@ PATH = re.compile(r"^(?:%s)[\w./*?-]*$" % "|".join(re.escape(top) for top in TOP
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z0-9_.-]*)")
 COMMAND = re.compile(r"(?<![\w/.-])(?:\.?/?build/)?lockstep ([a-z]+)((?: .*)?)$")
 OUR_SCRIPT = re.compile(r"(?<![\w/])((?:\./)?scripts/[\w/.-]+\.(?:sh|py))((?: .*)?)$")
-DECLARED = re.compile(r'add_(?:option|flag|list_option)[^"]*"(?:-\w,)?--([a-z][a-z0-9-]*)')
+DECLARED = re.compile(r'\.add(?:_switch|_list)?\(\s*"--([a-z][a-z0-9-]*)')
 KEY = re.compile(r'\badd(?:_\w+)?\(\s*"([a-z]+\.[a-z0-9_]+)"')
 
 

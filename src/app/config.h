@@ -76,4 +76,6 @@ struct ConfigDifference {
 };
 std::vector<ConfigDifference> config_differences(const Options& before, const Options& after);
 
+std::string toml_version();  // of toml++, as compiled
+
 }  // namespace lockstep

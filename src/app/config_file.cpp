@@ -113,4 +113,8 @@ void ConfigRegistry::load_text(const std::string& toml, const std::string& file_
   }
 }
 
+std::string toml_version() {
+  return fmt::format("{}.{}.{}", TOML_LIB_MAJOR, TOML_LIB_MINOR, TOML_LIB_PATCH);
+}
+
 }  // namespace lockstep

@@ -100,6 +100,6 @@ class ProgramFlags : public CommandFlags {
   std::unique_ptr<CLI::App> owned_;
 };
 
-std::string cli11_version();
+std::string cli11_version();  // as compiled
 
 }  // namespace lockstep

@@ -20,7 +20,6 @@
 #include <lockstep_version.h>
 
 #include <unistd.h>
-#include <nlohmann/json.hpp>
 
 #include <chrono>
 #include <filesystem>
@@ -35,11 +34,6 @@ struct TrainArguments {
   Options options;
   ConfigRegistry registry{options};
 };
-
-// Paths in it need not be UTF-8.
-std::string to_text(const nlohmann::json& details) {
-  return details.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
 
 std::string next_command(const Options& options) {
   return resume_command(options.run.dir, launcher_command(process_environment()));
@@ -264,15 +258,14 @@ class TrainRun {
       if (directory_ == nullptr) return;
       directory_->write_config(registry_.dump());
       directory_->begin(trainer_->step());
-      nlohmann::json details = {{"world_size", session_.placement().size},
-                                {"launcher", launcher_command(process_environment())}};
+      EventDetails details = {{"world_size", session_.placement().size},
+                              {"launcher", launcher_command(process_environment())}};
       if (source_ != nullptr) details["init_from"] = source_->description;
       if (resume.reader != nullptr) {
         details["from"] = resume.reader->path();
         details["changes"] = changes;
       }
-      directory_->event(resume.reader == nullptr ? "start" : "resume", trainer_->step(),
-                        to_text(details));
+      directory_->event(resume.reader == nullptr ? "start" : "resume", trainer_->step(), details);
     });
     source_.reset();  // the weights are in the model now
     if (resume.reader == nullptr) {
@@ -327,9 +320,9 @@ class TrainRun {
   void finish(ExitCode code) {
     const char* state = code == ExitCode::kDone ? "finished" : "stopped";
     if (directory_ != nullptr) {
-      nlohmann::json details = {{"state", state}};
+      EventDetails details = {{"state", state}};
       if (stop_requested() != 0) details["signal"] = signal_name(stop_requested());
-      directory_->event("stop", trainer_->step(), to_text(details));
+      directory_->event("stop", trainer_->step(), details);
       directory_->sync();
     }
     session_.log.info("{} at step {}{}", state, trainer_->step(),
@@ -349,7 +342,7 @@ class TrainRun {
                                       failure(position_, options_, code, message, who, reporter));
     if (directory_ != nullptr) {
       directory_->event("failure", position_.step,
-                        to_text({{"exit_code", code}, {"rank", who.rank}, {"message", message}}));
+                        {{"exit_code", code}, {"rank", who.rank}, {"message", message}});
     }
     return first;
   }

@@ -1,25 +1,21 @@
 // Library versions: as loaded where the library can say so, as compiled where it is headers only.
 #include "app/version.h"
 
+#include "app/config.h"
 #include "app/flags.h"
 #include "comm/communicator.h"
 #include "files/sha256.h"
+#include "formats/json_keys.h"
 #include "io/checkpoint.h"
 #include "kernels/backend.h"
 
 #include <fmt/core.h>
 #include <lockstep_version.h>
-#include <toml++/toml.h>
-#include <nlohmann/json.hpp>
 
 #include <string_view>
 
 namespace lockstep {
 namespace {
-
-std::string dotted(int major, int minor, int patch) {
-  return fmt::format("{}.{}.{}", major, minor, patch);
-}
 
 // Some MPI libraries report a paragraph, or count a final NUL; the first line names them.
 std::string first_line(const std::string& text) {
@@ -36,19 +32,18 @@ std::vector<std::pair<std::string, std::string>> library_versions() {
   for (const Backend* backend : kBackends) {
     versions.emplace_back(backend->library, backend->status());
   }
-  versions.insert(
-      versions.end(),
-      {
-          {"NCCL", nccl.empty() ? "not in this build" : nccl},
-          {"MPI", first_line(mpi_version())},
-          {"HDF5", hdf5_version()},
-          {"OpenSSL", openssl_version()},
-          {"fmt", dotted(FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)},
-          {"CLI11", cli11_version()},
-          {"toml++", dotted(TOML_LIB_MAJOR, TOML_LIB_MINOR, TOML_LIB_PATCH)},
-          {"nlohmann-json", dotted(NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
-                                   NLOHMANN_JSON_VERSION_PATCH)},
-      });
+  versions.insert(versions.end(),
+                  {
+                      {"NCCL", nccl.empty() ? "not in this build" : nccl},
+                      {"MPI", first_line(mpi_version())},
+                      {"HDF5", hdf5_version()},
+                      {"OpenSSL", openssl_version()},
+                      {"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100,
+                                          FMT_VERSION % 100)},
+                      {"CLI11", cli11_version()},
+                      {"toml++", toml_version()},
+                      {"nlohmann-json", json_version()},
+                  });
   return versions;
 }
 

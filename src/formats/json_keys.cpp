@@ -141,4 +141,9 @@ void JsonKeys::require_text(const char* key, std::initializer_list<const char*> 
   refuse(key, "is not supported, only " + names);
 }
 
+std::string json_version() {
+  return fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
+                     NLOHMANN_JSON_VERSION_PATCH);
+}
+
 }  // namespace lockstep

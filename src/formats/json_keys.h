@@ -63,4 +63,6 @@ struct JsonMember {
   JsonValue value;  // monostate: null
 };
 
+std::string json_version();  // of nlohmann-json, as compiled
+
 }  // namespace lockstep

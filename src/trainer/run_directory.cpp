@@ -57,7 +57,7 @@ std::string row_text(const ValidationRow& row) {
 }
 
 std::string event_text(const std::string& kind, std::int64_t step, const std::string& host,
-                       const std::string& details_json) {
+                       const EventDetails& details) {
   Json json;
   json["event"] = kind;
   json["time"] = utc_now();
@@ -65,10 +65,8 @@ std::string event_text(const std::string& kind, std::int64_t step, const std::st
   json["job"] = job_id();
   json["restart"] = job_restart();
   json["host"] = host;
-  if (!details_json.empty()) {
-    const Json details = Json::parse(details_json, nullptr, /*allow_exceptions=*/false);
-    CHECK(details.is_object(), "details of event {}: {}", kind, details_json);
-    json.update(details);
+  for (const auto& [name, value] : details) {
+    std::visit([&json, &name = name](const auto& known) { json[name] = known; }, value);
   }
   return dump(json);
 }
@@ -156,9 +154,8 @@ void RunDirectory::begin(std::int64_t step) {
 void RunDirectory::append(const MetricsRow& row) { state_->metrics.append(row_text(row)); }
 void RunDirectory::append(const ValidationRow& row) { state_->metrics.append(row_text(row)); }
 
-void RunDirectory::event(const std::string& kind, std::int64_t step,
-                         const std::string& details_json) {
-  state_->events.append(event_text(kind, step, state_->host, details_json));
+void RunDirectory::event(const std::string& kind, std::int64_t step, const EventDetails& details) {
+  state_->events.append(event_text(kind, step, state_->host, details));
 }
 
 void RunDirectory::sync() {

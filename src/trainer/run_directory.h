@@ -7,9 +7,11 @@
 #include "core/log.h"
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace lockstep {
@@ -41,6 +43,11 @@ struct ValidationRow {
 
 // The step line of the terminal and train.log, the same values as the row.
 std::string step_line(const MetricsRow& row, std::int64_t total_steps, double eta_seconds);
+
+// What an event tells beside its kind and place; a number that is not finite is written as null.
+using EventDetails =
+    std::map<std::string,
+             std::variant<std::int64_t, double, std::string, std::vector<std::string>>>;
 
 // What failed, for failure.json.
 struct FailureRecord {
@@ -86,9 +93,8 @@ class RunDirectory {
   bool has_validation(std::int64_t step) const;
   void append(const MetricsRow& row);
   void append(const ValidationRow& row);
-  // Appends {"event": kind, time, step, job, restart, host, ...details}; details_json is a JSON
-  // object or "".
-  void event(const std::string& kind, std::int64_t step, const std::string& details_json);
+  // Appends {"event": kind, time, step, job, restart, host, ...details}.
+  void event(const std::string& kind, std::int64_t step, const EventDetails& details = {});
   // Rows and events so far are on disk when this returns; throws UserError(kIo).
   void sync();
   // Throws UserError(kConfig) if another trainer has taken the directory over: check_lock() by the

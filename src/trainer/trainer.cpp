@@ -3,8 +3,6 @@
 
 #include "nn/load_weights.h"
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -13,11 +11,6 @@ namespace lockstep {
 namespace {
 
 constexpr std::int64_t kMaxFailedSaves = 3;
-
-// Paths in it need not be UTF-8.
-std::string to_text(const nlohmann::json& details) {
-  return details.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
 
 }  // namespace
 
@@ -195,7 +188,7 @@ void Trainer::on_skip(const StepReport& report) {
                report.state.loss_scale);
   if (in_.directory != nullptr) {
     in_.directory->event("skip", report.step,
-                         to_text({{"cause", cause}, {"loss_scale", report.state.loss_scale}}));
+                         {{"cause", cause}, {"loss_scale", report.state.loss_scale}});
   }
   if (report.state.skips_in_row < options_.train.max_skips) return;
   fail_together(ExitCode::kInternal,
@@ -296,10 +289,10 @@ void Trainer::save(const char* why, bool required) {
   in_.log.info("checkpoint {} saved in {:.2f} s ({})", path, seconds, why);
   if (in_.directory != nullptr) {
     in_.directory->event("save", step_,
-                         to_text({{"path", path},
-                                  {"why", why},
-                                  {"seconds", seconds},
-                                  {"state_digest", checkpointer_.digest()}}));
+                         {{"path", path},
+                          {"why", why},
+                          {"seconds", seconds},
+                          {"state_digest", checkpointer_.digest()}});
   }
 }
 

@@ -30,9 +30,9 @@ class RunAgainTest : public testing::Test {
                int failed_with = 0) {
     setenv("SLURM_RESTART_COUNT", std::to_string(restart).c_str(), 1);
     RunDirectory directory(run_, log_);
-    directory.event("resume", 0, "");
-    if (saved >= 0) directory.event("save", saved, "");
-    if (!end.empty()) directory.event("stop", saved, R"({"state":")" + end + "\"}");
+    directory.event("resume", 0);
+    if (saved >= 0) directory.event("save", saved);
+    if (!end.empty()) directory.event("stop", saved, {{"state", end}});
     if (failed_with != 0) {
       record_failure(run_, {.exit_code = failed_with, .message = "the cause"});
     }
@@ -86,7 +86,7 @@ TEST_F(RunAgainTest, ANewJobBeginsToCountAnew) {
 
 TEST_F(RunAgainTest, TornAndForeignLinesArePassedOver) {
   attempt(0, 100);
-  RunDirectory(run_, log_).event("save", 300, R"({"job":7,"restart":"x"})");
+  RunDirectory(run_, log_).event("save", 300, {{"job", 7}, {"restart", "x"}});
   EXPECT_NE(judge(137, 0).why.find("step 100"), std::string::npos) << judge(137, 0).why;
 }
 

@@ -194,7 +194,7 @@ TEST_F(RunDirectoryTest, TornAndForeignLinesAreDropped) {
     RunDirectory run(run_, log_);
     run.begin(5);
     run.append(row_of(6));
-    run.event("resume", 5, "");
+    run.event("resume", 5);
   }
   EXPECT_EQ(steps(), (std::vector<std::int64_t>{1, 2, 6}));
   const auto events = lines(run_ + "/events.jsonl");
@@ -206,9 +206,8 @@ TEST_F(RunDirectoryTest, EventsCarryTimeStepJobHostAndDetails) {
   ::setenv("SLURM_JOB_ID", "77", 1);
   {
     RunDirectory run(run_, log_);
-    run.event("save", 500, R"({"path":"step_00000500","seconds":1.5})");
-    run.event("stop", 501, "");
-    EXPECT_THROW(run.event("stop", 501, "not json"), CheckError);
+    run.event("save", 500, {{"path", "step_00000500"}, {"seconds", 1.5}});
+    run.event("stop", 501);
   }
   ::unsetenv("SLURM_JOB_ID");
   const auto events = lines(run_ + "/events.jsonl");
@@ -396,7 +395,7 @@ TEST_F(RunDirectoryTest, EventsOfSeveralThreadsStayWhole) {
   constexpr int kThreads = 4;
   constexpr int kEvents = 200;
   // Long ones, so that the threads meet in the file.
-  const std::string details = R"({"path":")" + std::string(50000, 'x') + R"("})";
+  const EventDetails details = {{"path", std::string(50000, 'x')}};
   RunDirectory run(run_, log_);
   std::vector<std::thread> threads;
   for (int thread = 0; thread < kThreads; ++thread) {

@@ -55,7 +55,7 @@ TEST_F(RunInspectTest, Empty) {
 
 TEST_F(RunInspectTest, Running) {
   RunDirectory run(run_, log_);
-  run.event("start", 0, "");
+  run.event("start", 0);
   run.append(row_of(40));
   const RunState state = inspect_run(run_ + "/");
   EXPECT_EQ(state.state, "running");
@@ -68,8 +68,8 @@ TEST_F(RunInspectTest, Running) {
 TEST_F(RunInspectTest, Finished) {
   {
     RunDirectory run(run_, log_);
-    run.event("start", 0, "");
-    run.event("stop", 2000, R"({"state":"finished","signal":""})");
+    run.event("start", 0);
+    run.event("stop", 2000, {{"state", "finished"}, {"signal", ""}});
   }
   const RunState state = inspect_run(run_);
   EXPECT_EQ(state.state, "finished");
@@ -81,7 +81,7 @@ TEST_F(RunInspectTest, Finished) {
 TEST_F(RunInspectTest, Stopped) {
   {
     RunDirectory run(run_, log_);
-    run.event("stop", 300, R"({"state":"stopped","signal":"SIGUSR1"})");
+    run.event("stop", 300, {{"state", "stopped"}, {"signal", "SIGUSR1"}});
   }
   save(300);
   const RunState state = inspect_run(run_);
@@ -94,9 +94,9 @@ TEST_F(RunInspectTest, Stopped) {
 TEST_F(RunInspectTest, TheLauncherOfTheNewestStartIsPartOfTheCommand) {
   {
     RunDirectory run(run_, log_);
-    run.event("start", 0, R"({"launcher":"mpirun -n 2 "})");
-    run.event("resume", 100, R"({"launcher":"mpirun -n 4 "})");
-    run.event("stop", 300, R"({"state":"stopped"})");
+    run.event("start", 0, {{"launcher", "mpirun -n 2 "}});
+    run.event("resume", 100, {{"launcher", "mpirun -n 4 "}});
+    run.event("stop", 300, {{"state", "stopped"}});
   }
   EXPECT_EQ(inspect_run(run_).next_command, "mpirun -n 4 " + resume_command());
 }
@@ -104,7 +104,7 @@ TEST_F(RunInspectTest, TheLauncherOfTheNewestStartIsPartOfTheCommand) {
 TEST_F(RunInspectTest, Failed) {
   {
     RunDirectory run(run_, log_);
-    run.event("start", 0, "");
+    run.event("start", 0);
     run.append(row_of(40));
     record_failure(run_, {.exit_code = 76,
                           .rank = 2,
@@ -126,7 +126,7 @@ TEST_F(RunInspectTest, Failed) {
 TEST_F(RunInspectTest, DeadAfterKill) {
   const pid_t child = start_child([&] {
     auto* run = new RunDirectory(run_, log_);  // never destroyed, as after kill -9
-    run->event("start", 0, "");
+    run->event("start", 0);
     run->append(row_of(70));
     return 0;
   });
