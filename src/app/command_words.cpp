@@ -35,7 +35,8 @@ CommandWords export_words() {
   return with_common({{kLogits, "use --device=cpu"},
                       {kActivations, "use --device=cpu"},
                       {kSum, "check the model's sizes"},
-                      {kLength, "(the model's context + 1); bring more text"}});
+                      {kLength, "(the model's context + 1); bring more text"},
+                      {"data.train", "--calibration"}});
 }
 
 CommandWords generate_words() {

@@ -5,9 +5,12 @@
 #include "app/command_words.h"
 #include "app/model_source.h"
 #include "app/progress_bar.h"
+#include "app/prune_source.h"
 #include "app/rank_zero.h"
 #include "app/signals.h"
 #include "app/version.h"
+#include "compress/channel_rank.h"
+#include "compress/prune.h"
 #include "compress/scheme.h"
 #include "eval/judge.h"
 #include "files/free_space.h"
@@ -27,6 +30,7 @@ namespace {
 struct ExportArguments {
   std::string model;
   ExportRequest request;
+  PruneRequest pruning;
   std::vector<std::string> data;
   std::string tokenizer;
   std::string device = "auto";
@@ -117,6 +121,12 @@ void print_summary(const ExportReport& report, const ExportRequest& request) {
   fmt::print("{} -> {} ({}, {}, {}): {} in {} file{}, {} parameters\n", report.source, request.out,
              report.format, report.scheme, report.dtype, bytes_text(report.bytes()),
              report.files.size(), report.files.size() == 1 ? "" : "s", report.parameters);
+  if (report.pruning) {
+    const PruningReport& pruning = *report.pruning;
+    fmt::print("pruned: {} of {} feed-forward channels stay in every layer | {} | {} | {} tokens\n",
+               pruning.ffn_after, pruning.ffn_before, pruning.rank, pruning.reconstruct,
+               pruning.tokens);
+  }
   for (const std::string& name : report.fallbacks) {
     fmt::print("{}: stored as F16, because its rows are no multiple of 32\n", name);
   }
@@ -141,6 +151,23 @@ void print_summary(const ExportReport& report, const ExportRequest& request) {
 WeightFormats formats_under(const ExportRequest& request) {
   return [scheme = request.scheme, plain = plain_format(dtype_named(request.dtype).value())](
              const Parameter& parameter) { return format_under(scheme, plain, parameter); };
+}
+
+constexpr const char* kStagedName = "model";
+
+// Rank 0 has `staging` and writes; every rank learns the path.
+std::string write_staged(const ExportStaging* staging, const ExportModel& model,
+                         const ExportRequest& request, World& world, ExportReport& report) {
+  std::string path;
+  on_rank_zero(world, [&](const std::function<void()>& tick) {
+    ProgressBar bar("writing");
+    path = staging->path(kStagedName);
+    write_export(path, model, request, report, [&](std::int64_t done, std::int64_t total) {
+      tick();
+      bar.show(done, total);
+    });
+  });
+  return world.broadcast(path, /*root=*/0);
 }
 
 // Opens what was written as `eval` would, and judges that too.
@@ -178,44 +205,65 @@ int run_export(ExportArguments arguments, MpiSession& mpi) {
                     .weights = source.weights.get(),
                     .generation = source.generation,
                     .origin = source.description};
+  PrunedSource pruned;
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Judge> judge;
   std::unique_ptr<ExportStaging> staging;
   agree(world, [&] {
     // Before the long work: what cannot be written is known now.
+    if (arguments.pruning.asked()) {
+      pruned = plan_pruning(source, arguments.pruning, report.data);
+      model.config = pruned.config;
+    }
     check_export(request, model.config, arguments.overwrite);
     tokenizer = tokenizer_for(source, arguments, session.log);
     model.tokenizer = tokenizer.get();
     if (!arguments.allow_other_tokenizer) {
       require_tokenizer_of_data(tokenizer.get(), source.description, report.data);
+      require_tokenizer_of_data(tokenizer.get(), source.description, pruned.report.data);
     }
     judge = make_judge(session, source, report.data, arguments.has_limits());
     if (world.rank() == 0) staging = std::make_unique<ExportStaging>(request.out);
   });
-  const JudgedModel original{.config = model.config,
+  const JudgedModel original{.config = source.options.model,
                              .dtype = trained,
                              .int8_activations = source.int8_activations,
                              .weights = *source.weights,
                              .name = source.description};
   if (judge != nullptr) report.before = unless_stopped(judge->run(original));
+  if (arguments.pruning.asked()) {
+    prune(pruned, source, arguments.pruning, session);
+    model.weights = pruned.weights.get();
+    report.pruning = pruned.report;
+  }
 
-  const std::string staged = "model";
-  std::string path;
-  on_rank_zero(world, [&](const std::function<void()>& tick) {
-    ProgressBar bar("writing");
-    path = staging->path(staged);
-    write_export(path, model, request, report, [&](std::int64_t done, std::int64_t total) {
-      tick();
-      bar.show(done, total);
-    });
-  });
-  path = world.broadcast(path, /*root=*/0);
+  const std::string path = write_staged(staging.get(), model, request, world, report);
   judge_written(path, judge.get(), original, arguments, world, report);
   agree(world, [&] {
-    if (world.rank() == 0) publish_export(*staging, staged, request, report);
+    if (world.rank() == 0) publish_export(*staging, kStagedName, request, report);
   });
   if (world.rank() == 0) print_summary(report, request);
   return static_cast<int>(ExitCode::kDone);
+}
+
+void add_pruning_flags(CommandFlags& flags, PruneRequest& pruning) {
+  flags.add("--prune", &pruning.what,
+            "ffn=SHARE: take that share of every layer's feed-forward channels out");
+  flags
+      .add("--rank", &pruning.rank,
+           "How channels are ranked: wanda (by weights and activations), l1, l2 or random")
+      .one_of({std::begin(kChannelRanks), std::end(kChannelRanks)})
+      .shows_default();
+  flags
+      .add("--reconstruct", &pruning.reconstruct,
+           "What makes up for them: lsq (least squares for the weights that stay), bias or none")
+      .one_of({std::begin(kReconstructions), std::end(kReconstructions)})
+      .shows_default();
+  flags.add_list("--calibration", &pruning.data,
+                 "Shards to prune by, none of them judged (default: the run's data.train)");
+  flags.add("--calibration-tokens", &pruning.tokens, "How many of their tokens")
+      .positive()
+      .shows_default();
 }
 
 }  // namespace
@@ -241,6 +289,7 @@ Command add_export_command(ProgramFlags& program) {
            "per token); int8 = q8_0 or w8a16")
       .one_of({"none", "int8", "q8_0", "w8a16", "w8a8"})
       .shows_default();
+  add_pruning_flags(flags, arguments->pruning);
   flags.add_list("--data", &arguments->data,
                  "Shards to judge before and after (default: the run's data.val)");
   flags.add("--tokenizer", &arguments->tokenizer,

@@ -23,16 +23,28 @@ void ProgressBar::show(std::int64_t done, std::int64_t total) {
   if (done != total && now - last_ < std::chrono::milliseconds(100)) return;
   last_ = now;
   constexpr double kMib = 1024.0 * 1024.0;
-  constexpr int kWidth = 32;
   const double done_mib = static_cast<double>(done) / kMib;
   if (total <= 0) {
     fmt::print(stderr, "\r{} {:.1f} MiB", label_, done_mib);
-  } else {
-    const double fraction = static_cast<double>(done) / static_cast<double>(total);
-    const std::string bar(static_cast<std::size_t>(fraction * kWidth), '=');
-    fmt::print(stderr, "\r{} [{:<{}}] {:3.0f}%  {:.1f} of {:.1f} MiB", label_, bar, kWidth,
-               100.0 * fraction, done_mib, static_cast<double>(total) / kMib);
+    std::fflush(stderr);
+    return;
   }
+  draw(static_cast<double>(done) / static_cast<double>(total),
+       fmt::format("{:.1f} of {:.1f} MiB", done_mib, static_cast<double>(total) / kMib));
+}
+
+void ProgressBar::show_count(std::int64_t done, std::int64_t total, const std::string& things) {
+  if (!terminal_ || done <= 0) return;
+  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start_;
+  const double left = spent.count() * static_cast<double>(total - done) / static_cast<double>(done);
+  draw(static_cast<double>(done) / static_cast<double>(total),
+       fmt::format("{} of {} {}, {:.0f} s left ", done, total, things, left));
+}
+
+void ProgressBar::draw(double fraction, const std::string& text) {
+  constexpr int kWidth = 32;
+  const std::string bar(static_cast<std::size_t>(fraction * kWidth), '=');
+  fmt::print(stderr, "\r{} [{:<{}}] {:3.0f}%  {}", label_, bar, kWidth, 100.0 * fraction, text);
   std::fflush(stderr);
 }
 

@@ -35,6 +35,16 @@ void add_evaluation(Json& out, const ExportReport& report) {
   out["evaluation"] = {{"data", report.data}, {"seq_len", report.seq_len}};
 }
 
+Json pruning_json(const PruningReport& pruning) {
+  Json out;
+  out["ffn"] = {{"before", pruning.ffn_before}, {"after", pruning.ffn_after}};
+  out["rank"] = pruning.rank;
+  out["reconstruct"] = pruning.reconstruct;
+  out["calibration"] = {
+      {"data", pruning.data}, {"fingerprint", pruning.fingerprint}, {"tokens", pruning.tokens}};
+  return out;
+}
+
 }  // namespace
 
 std::int64_t ExportReport::bytes() const {
@@ -67,6 +77,7 @@ std::string export_report_text(const ExportReport& report) {
   out["dtype"] = report.dtype;
   out["source"] = report.source;
   out["state_digest"] = report.state_digest.empty() ? Json() : Json(report.state_digest);
+  out["pruning"] = report.pruning ? pruning_json(*report.pruning) : Json();
   out["parameters"] = report.parameters;
   out["bytes"] = report.bytes();
   add_evaluation(out, report);

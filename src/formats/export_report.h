@@ -11,6 +11,16 @@
 
 namespace lockstep {
 
+// What pruning took out, and by which text.
+struct PruningReport {
+  std::int64_t ffn_before = 0, ffn_after = 0;  // channels of every layer
+  std::string rank;                            // how channels were ranked
+  std::string reconstruct;                     // how the rest was made up for
+  std::vector<std::string> data;               // calibration shards, their fingerprint, and how
+  std::string fingerprint;                     // many of their tokens
+  std::int64_t tokens = 0;
+};
+
 struct ExportReport {
   struct File {
     std::string name;
@@ -22,6 +32,7 @@ struct ExportReport {
   std::string dtype;         // of what is not quantized
   std::string source;        // "runs/tiny step 2000"
   std::string state_digest;  // "" where the source has none
+  std::optional<PruningReport> pruning;
   std::int64_t parameters = 0;
   std::vector<File> files;             // by name
   std::vector<std::string> fallbacks;  // tensors that are stored in another type than the scheme's

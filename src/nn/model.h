@@ -10,7 +10,9 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
+#include <vector>
 
 namespace lockstep {
 
@@ -38,6 +40,14 @@ struct ModelPlan {
   // Inputs of the layers' linear maps are rounded to int8 per token (not the head's).
   bool int8_activations = false;
   WeightFormats weight_formats{};  // empty: all weights have `dtype`
+};
+
+// A layer's feed-forward network to who takes channels out of it: parameters that have a row (or
+// one element) per channel, and the linear map that reads the channels as its columns.
+struct FeedForward {
+  std::vector<std::size_t> in;            // up, or gate and up, and their biases
+  std::size_t out = 0;                    // (C, channels)
+  std::optional<std::size_t> out_bias{};  // (C)
 };
 
 // What decode() appends to one sequence.
@@ -69,6 +79,7 @@ class Model {
   // The same forward pass in pieces, in inference: what calibration and pruning drive. Weights may
   // be rewritten (ParameterSet::write_rows) between any two calls.
   virtual std::int64_t layers() const;
+  virtual FeedForward feed_forward(std::int64_t layer) const;
   // x = the first layer's input (N, C), in the plan's dtype.
   virtual void enter(const Tensor& x, const DeviceBatch& batch, Stream& stream);
   // out = layer `index` of x; both (N, C), out may be x. `tap` may be empty.

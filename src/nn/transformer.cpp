@@ -189,4 +189,15 @@ Transformer::Activations Transformer::first_rows(const Activations& full,
   return act;
 }
 
+FeedForward Transformer::feed_forward(std::int64_t layer) const {
+  const Layer& parts = layout_.layers[at(layer)];
+  FeedForward ffn{.out = at(parts.down)};
+  for (std::size_t i = 0; i < up_parts(); ++i) {
+    ffn.in.push_back(at(parts.up) + i);
+    if (parts.up_bias >= 0) ffn.in.push_back(at(parts.up_bias) + i);
+  }
+  if (parts.down_bias >= 0) ffn.out_bias = at(parts.down_bias);
+  return ffn;
+}
+
 }  // namespace lockstep

@@ -28,6 +28,7 @@ class Transformer final : public Model {
                         const GradientReady& ready, Stream& stream) override;
   void evaluate(const DeviceBatch& batch, const Tensor& totals, Stream& stream) override;
   std::int64_t layers() const override { return config_.layers; }
+  FeedForward feed_forward(std::int64_t layer) const override;
   void enter(const Tensor& x, const DeviceBatch& batch, Stream& stream) override;
   void forward_layer(std::int64_t index, const Tensor& out, const Tensor& x,
                      const DeviceBatch& batch, const LayerTap& tap, Stream& stream) override;

@@ -1,0 +1,96 @@
+// Chunk by chunk through one layer.
+#include "compress/calibration.h"
+
+#include "core/error.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace lockstep {
+namespace {
+
+// Rows whose products are summed in fp32 on the device; sums of chunks are exact.
+constexpr std::int64_t kChunkTokens = 4096;
+
+Tensor int_rows(Arena& arena, const char* name, std::int64_t batch, std::int64_t seq_len) {
+  return arena.allocate(name, {batch, seq_len}, DType::kI32, MemoryGroup::kActivations);
+}
+
+}  // namespace
+
+CalibrationPlan CalibrationPlan::make(const Dataset& data, std::int64_t tokens) {
+  const std::int64_t wanted =
+      std::clamp<std::int64_t>((tokens + data.seq_len() - 1) / data.seq_len(), 1, data.samples());
+  CalibrationPlan plan;
+  plan.sequences = std::clamp<std::int64_t>(kChunkTokens / data.seq_len(), 1, wanted);
+  plan.chunks = std::max<std::int64_t>(1, wanted / plan.sequences);
+  return plan;
+}
+
+Calibration::Calibration(Model& model, const Dataset& data, const CalibrationPlan& plan,
+                         World& world, Arena& arena, Stream& stream, std::function<bool()> stop)
+    : model_(model),
+      data_(data),
+      plan_(plan),
+      world_(world),
+      stream_(stream),
+      stop_(std::move(stop)),
+      own_(own_chunks(plan.chunks, world.rank(), world.size())),
+      rows_(plan.sequences * data.seq_len()),
+      batches_(int_rows(arena, "calibration tokens", plan.sequences, data.seq_len()),
+               int_rows(arena, "calibration targets", plan.sequences, data.seq_len()),
+               stream.device()),
+      x_(arena.allocate("calibration residual", {rows_, model.config().hidden}, DType::kF32,
+                        MemoryGroup::kActivations)),
+      staging_(stream.device(), x_.bytes()) {}
+
+void Calibration::upload(std::size_t chunk) {
+  Batch batch;
+  batch.inputs.resize(static_cast<std::size_t>(rows_));
+  batch.targets.resize(static_cast<std::size_t>(rows_));
+  const std::int64_t first = (own_.begin + static_cast<std::int64_t>(chunk)) * plan_.sequences;
+  for (std::int64_t s = 0; s < plan_.sequences; ++s) {
+    const std::int64_t at = s * data_.seq_len();
+    data_.train_sample(first + s, batch.inputs.data() + at, batch.targets.data() + at);
+  }
+  batch_ = batches_.upload(batch, stream_);
+}
+
+void Calibration::fetch(std::vector<float>& to) {
+  stream_.copy(staging_.data(), x_.data, x_.bytes());
+  stream_.synchronize();
+  to.assign(staging_.as<float>(), staging_.as<float>() + x_.count());
+}
+
+Residuals Calibration::enter() {
+  Residuals first(static_cast<std::size_t>(own_.count()));
+  for (std::size_t chunk = 0; chunk < first.size(); ++chunk) {
+    upload(chunk);
+    model_.enter(x_, batch_, stream_);
+    fetch(first[chunk]);
+  }
+  return first;
+}
+
+Residuals Calibration::run(std::int64_t index, const Residuals& in, const Tap& tap) {
+  if (stop_ && !world_.all_agree(!stop_())) {
+    fail_together(ExitCode::kInterrupted, "interrupted: nothing was written");
+  }
+  Residuals out(in.size());
+  for (std::size_t chunk = 0; chunk < in.size(); ++chunk) {
+    upload(chunk);
+    std::copy(in[chunk].begin(), in[chunk].end(), staging_.as<float>());
+    stream_.copy(x_.data, staging_.data(), x_.bytes());
+    LayerTap layer_tap;
+    if (tap) {
+      layer_tap = [&](std::span<const Parameter> weights, const Tensor& x) {
+        tap(chunk, weights, x);
+      };
+    }
+    model_.forward_layer(index, x_, x_, batch_, layer_tap, stream_);
+    fetch(out[chunk]);
+  }
+  return out;
+}
+
+}  // namespace lockstep
