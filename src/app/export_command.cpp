@@ -9,9 +9,8 @@
 #include "app/rank_zero.h"
 #include "app/signals.h"
 #include "app/version.h"
-#include "compress/channel_rank.h"
-#include "compress/prune.h"
 #include "compress/scheme.h"
+#include "compress/unit_rank.h"
 #include "eval/judge.h"
 #include "files/free_space.h"
 #include "formats/foreign_model.h"
@@ -117,16 +116,24 @@ ExportReport begin_report(const ModelSource& source, const ExportArguments& argu
   return report;
 }
 
+void print_pruning(const PruningReport& pruning) {
+  std::string what;
+  const auto add = [&](const PruningReport::Change& change, const char* name) {
+    if (change.after == change.before) return;
+    what += fmt::format("{} of {} {}, ", change.after, change.before, name);
+  };
+  add(pruning.ffn, "feed-forward channels");
+  add(pruning.heads, "heads");
+  add(pruning.kv_heads, "key and value heads");
+  fmt::print("pruned: {}in every layer | {} | {} | {} tokens\n", what, pruning.rank,
+             pruning.reconstruct, pruning.tokens);
+}
+
 void print_summary(const ExportReport& report, const ExportRequest& request) {
   fmt::print("{} -> {} ({}, {}, {}): {} in {} file{}, {} parameters\n", report.source, request.out,
              report.format, report.scheme, report.dtype, bytes_text(report.bytes()),
              report.files.size(), report.files.size() == 1 ? "" : "s", report.parameters);
-  if (report.pruning) {
-    const PruningReport& pruning = *report.pruning;
-    fmt::print("pruned: {} of {} feed-forward channels stay in every layer | {} | {} | {} tokens\n",
-               pruning.ffn_after, pruning.ffn_before, pruning.rank, pruning.reconstruct,
-               pruning.tokens);
-  }
+  if (report.pruning) print_pruning(*report.pruning);
   for (const std::string& name : report.fallbacks) {
     fmt::print("{}: stored as F16, because its rows are no multiple of 32\n", name);
   }
@@ -212,7 +219,7 @@ int run_export(ExportArguments arguments, MpiSession& mpi) {
   agree(world, [&] {
     // Before the long work: what cannot be written is known now.
     if (arguments.pruning.asked()) {
-      pruned = plan_pruning(source, arguments.pruning, report.data);
+      pruned = plan_pruning(source, arguments.pruning, !request.gguf(), report.data);
       model.config = pruned.config;
     }
     check_export(request, model.config, arguments.overwrite);
@@ -232,7 +239,7 @@ int run_export(ExportArguments arguments, MpiSession& mpi) {
                              .name = source.description};
   if (judge != nullptr) report.before = unless_stopped(judge->run(original));
   if (arguments.pruning.asked()) {
-    prune(pruned, source, arguments.pruning, session);
+    prune_source(pruned, source, arguments.pruning.tokens, session);
     model.weights = pruned.weights.get();
     report.pruning = pruned.report;
   }
@@ -247,12 +254,15 @@ int run_export(ExportArguments arguments, MpiSession& mpi) {
 }
 
 void add_pruning_flags(CommandFlags& flags, PruneRequest& pruning) {
-  flags.add("--prune", &pruning.what,
-            "ffn=SHARE: take that share of every layer's feed-forward channels out");
+  flags
+      .add("--prune", &pruning.what,
+           "ffn=SHARE,heads=SHARE: take that share of every layer's feed-forward channels or heads "
+           "out")
+      .shows_default();
   flags
       .add("--rank", &pruning.rank,
-           "How channels are ranked: wanda (by weights and activations), l1, l2 or random")
-      .one_of({std::begin(kChannelRanks), std::end(kChannelRanks)})
+           "How they are ranked: wanda (by weights and activations), l1, l2 or random")
+      .one_of({std::begin(kUnitRanks), std::end(kUnitRanks)})
       .shows_default();
   flags
       .add("--reconstruct", &pruning.reconstruct,

@@ -3,29 +3,50 @@
 
 #include "app/progress_bar.h"
 #include "app/signals.h"
-#include "compress/prune.h"
+#include "core/shell_quote.h"
 #include "nn/load_weights.h"
 
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <map>
 #include <set>
 
 namespace lockstep {
 namespace {
 
-// "ffn=0.3"
-double ffn_share(const std::string& what) {
-  const std::string prefix = "ffn=";
-  double share = 0.0;
-  const char* end = what.data() + what.size();
-  const bool named = what.rfind(prefix, 0) == 0;
-  const auto parsed = std::from_chars(what.data() + (named ? prefix.size() : 0), end, share);
-  if (!named || parsed.ec != std::errc() || parsed.ptr != end) {
-    fail(ExitCode::kUsage, "--prune: {} is not understood; say which share of what goes: ffn=0.3",
-         what);
+[[noreturn]] void reject(const std::string& what) {
+  fail(ExitCode::kUsage,
+       "--prune: \"{}\" is not understood; say which shares of what go: ffn=0.3,heads=0.25", what);
+}
+
+// "ffn=0.3" and "heads=0.25", either or both, each once.
+std::map<std::string, double> shares(const std::string& what) {
+  std::map<std::string, double> shares;
+  for (const std::string& item : split_list(what)) {
+    const std::size_t equals = item.find('=');
+    if (equals == std::string::npos) reject(item);
+    const std::string name = item.substr(0, equals);
+    double share = 0.0;
+    const char* end = item.data() + item.size();
+    const auto parsed = std::from_chars(item.data() + equals + 1, end, share);
+    const bool number = parsed.ec == std::errc() && parsed.ptr == end;
+    if (!number || (name != "ffn" && name != "heads") || !shares.emplace(name, share).second) {
+      reject(item);
+    }
   }
-  return share;
+  if (shares.empty()) reject(what);
+  return shares;
+}
+
+PruneOptions options_of(const ModelConfig& config, const PruneRequest& request,
+                        bool for_transformers, std::uint64_t seed) {
+  PruneOptions options{.rank = request.rank, .reconstruct = request.reconstruct, .seed = seed};
+  for (const auto& [name, share] : shares(request.what)) {
+    if (name == "ffn") options.ffn = kept_channels(config.ffn, share);
+    if (name == "heads") options.kv_heads = kept_kv_heads(config, share, for_transformers);
+  }
+  return options;
 }
 
 std::vector<std::string> calibration_shards(const ModelSource& source,
@@ -63,14 +84,17 @@ void require_unseen(const Dataset& calibration, const Dataset& judged) {
 }  // namespace
 
 PrunedSource plan_pruning(const ModelSource& source, const PruneRequest& request,
-                          const std::vector<std::string>& judged) {
-  PrunedSource pruned{.config = source.options.model};
+                          bool for_transformers, const std::vector<std::string>& judged) {
+  const ModelConfig& config = source.options.model;
+  PrunedSource pruned;
   const std::vector<std::string> shards = calibration_shards(source, request);
-  pruned.config.ffn = kept_channels(source.options.model.ffn, ffn_share(request.what));
+  pruned.options = options_of(config, request, for_transformers, source.options.run.seed);
+  pruned.config = pruned_config(config, pruned.options);
   const Dataset data = open_data(source, shards, "train");
   if (!judged.empty()) require_unseen(data, open_data(source, judged, "val"));
-  pruned.report = {.ffn_before = source.options.model.ffn,
-                   .ffn_after = pruned.config.ffn,
+  pruned.report = {.ffn = {config.ffn, pruned.config.ffn},
+                   .heads = {config.heads, pruned.config.heads},
+                   .kv_heads = {config.kv_heads, pruned.config.kv_heads},
                    .rank = request.rank,
                    .reconstruct = request.reconstruct,
                    .data = shards,
@@ -78,10 +102,10 @@ PrunedSource plan_pruning(const ModelSource& source, const PruneRequest& request
   return pruned;
 }
 
-void prune(PrunedSource& pruned, const ModelSource& source, const PruneRequest& request,
-           Session& session) {
+void prune_source(PrunedSource& pruned, const ModelSource& source, std::int64_t tokens,
+                  Session& session) {
   const Dataset data = open_data(source, pruned.report.data, "train");
-  const CalibrationPlan plan = CalibrationPlan::make(data, request.tokens);
+  const CalibrationPlan plan = CalibrationPlan::make(data, tokens);
   Arena arena(*session.device);
   Stream stream(*session.device, "prune");
   const auto model = make_model(
@@ -96,14 +120,10 @@ void prune(PrunedSource& pruned, const ModelSource& source, const PruneRequest& 
   pruned.report.tokens = calibration.tokens();
   ProgressBar bar("pruning");
   const std::int64_t layers = model->layers();
-  pruned.weights = prune_ffn(calibration,
-                             {.ffn = pruned.config.ffn,
-                              .rank = request.rank,
-                              .reconstruct = request.reconstruct,
-                              .seed = source.options.run.seed},
-                             *source.weights, arena, [&](std::int64_t layer) {
-                               if (world.rank() == 0) bar.show_count(layer + 1, layers, "layers");
-                             });
+  pruned.weights =
+      prune(calibration, pruned.options, *source.weights, arena, [&](std::int64_t layer) {
+        if (world.rank() == 0) bar.show_count(layer + 1, layers, "layers");
+      });
 }
 
 }  // namespace lockstep

@@ -56,10 +56,11 @@ void Calibration::upload(std::size_t chunk) {
   batch_ = batches_.upload(batch, stream_);
 }
 
-void Calibration::fetch(std::vector<float>& to) {
-  stream_.copy(staging_.data(), x_.data, x_.bytes());
+void Calibration::fetch(const Tensor& from, std::vector<float>& to) {
+  CHECK(from.contiguous() && from.dtype == DType::kF32, "{} with gaps", from.shape.str());
+  to.resize(static_cast<std::size_t>(from.count()));
+  stream_.copy(to.data(), from.data, from.bytes());
   stream_.synchronize();
-  to.assign(staging_.as<float>(), staging_.as<float>() + x_.count());
 }
 
 Residuals Calibration::enter() {
@@ -67,7 +68,7 @@ Residuals Calibration::enter() {
   for (std::size_t chunk = 0; chunk < first.size(); ++chunk) {
     upload(chunk);
     model_.enter(x_, batch_, stream_);
-    fetch(first[chunk]);
+    fetch(x_, first[chunk]);
   }
   return first;
 }
@@ -83,12 +84,12 @@ Residuals Calibration::run(std::int64_t index, const Residuals& in, const Tap& t
     stream_.copy(x_.data, staging_.data(), x_.bytes());
     LayerTap layer_tap;
     if (tap) {
-      layer_tap = [&](std::span<const Parameter> weights, const Tensor& x) {
-        tap(chunk, weights, x);
+      layer_tap = [&](std::span<const Parameter> weights, const Tensor& x, const Tensor& residual) {
+        tap(chunk, weights, x, residual);
       };
     }
     model_.forward_layer(index, x_, x_, batch_, layer_tap, stream_);
-    fetch(out[chunk]);
+    fetch(x_, out[chunk]);
   }
   return out;
 }

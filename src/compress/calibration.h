@@ -52,12 +52,14 @@ class Calibration {
   // last call. `tap` as forward_layer()'s, with the number of the own chunk first; it may be empty.
   // Returns what the layer gives. Collective; throws CollectiveError(kInterrupted) once a rank was
   // asked to stop.
-  using Tap = std::function<void(std::size_t, std::span<const Parameter>, const Tensor&)>;
+  using Tap = std::function<void(std::size_t, std::span<const Parameter>, const Tensor& x,
+                                 const Tensor& residual)>;
   Residuals run(std::int64_t index, const Residuals& in, const Tap& tap);
+  // Copies a device's contiguous fp32 values to the host; blocking.
+  void fetch(const Tensor& from, std::vector<float>& to);
 
  private:
   void upload(std::size_t chunk);
-  void fetch(std::vector<float>& to);
 
   Model& model_;
   const Dataset& data_;

@@ -37,7 +37,10 @@ void add_evaluation(Json& out, const ExportReport& report) {
 
 Json pruning_json(const PruningReport& pruning) {
   Json out;
-  out["ffn"] = {{"before", pruning.ffn_before}, {"after", pruning.ffn_after}};
+  for (const auto& [name, change] :
+       {std::pair{"ffn", pruning.ffn}, {"heads", pruning.heads}, {"kv_heads", pruning.kv_heads}}) {
+    out[name] = {{"before", change.before}, {"after", change.after}};
+  }
   out["rank"] = pruning.rank;
   out["reconstruct"] = pruning.reconstruct;
   out["calibration"] = {

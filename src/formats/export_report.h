@@ -13,11 +13,14 @@ namespace lockstep {
 
 // What pruning took out, and by which text.
 struct PruningReport {
-  std::int64_t ffn_before = 0, ffn_after = 0;  // channels of every layer
-  std::string rank;                            // how channels were ranked
-  std::string reconstruct;                     // how the rest was made up for
-  std::vector<std::string> data;               // calibration shards, their fingerprint, and how
-  std::string fingerprint;                     // many of their tokens
+  struct Change {
+    std::int64_t before = 0, after = 0;
+  };
+  Change ffn, heads, kv_heads;    // of every layer
+  std::string rank;               // how what stays was chosen
+  std::string reconstruct;        // how the rest was made up for
+  std::vector<std::string> data;  // calibration shards, their fingerprint, and how many of their
+  std::string fingerprint;        // tokens
   std::int64_t tokens = 0;
 };
 

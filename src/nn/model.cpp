@@ -17,7 +17,8 @@ constexpr const char* kNoDecoding = "does not decode";
 }  // namespace
 
 std::int64_t Model::layers() const { fail_absent(*this, kNoLayers); }
-FeedForward Model::feed_forward(std::int64_t) const { fail_absent(*this, kNoLayers); }
+UnitBlock Model::feed_forward(std::int64_t) const { fail_absent(*this, kNoLayers); }
+UnitBlock Model::attention(std::int64_t) const { fail_absent(*this, kNoLayers); }
 void Model::enter(const Tensor&, const DeviceBatch&, Stream&) { fail_absent(*this, kNoLayers); }
 void Model::forward_layer(std::int64_t, const Tensor&, const Tensor&, const DeviceBatch&,
                           const LayerTap&, Stream&) {

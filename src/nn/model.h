@@ -21,9 +21,11 @@ namespace lockstep {
 using GradientReady = std::function<void(std::int64_t begin, std::int64_t end)>;
 
 // Called while a layer is enqueued, before each of its matrix products: the weights (one, or
-// several joined ones) that are about to read x (N, in). It may enqueue work that reads x; x is
+// several joined ones) that are about to read x (N, in), and the residual stream (N, C) that their
+// block, attention or feed-forward, began with. It may enqueue work that reads both; they are
 // overwritten by what the layer enqueues later.
-using LayerTap = std::function<void(std::span<const Parameter> weights, const Tensor& x)>;
+using LayerTap = std::function<void(std::span<const Parameter> weights, const Tensor& x,
+                                    const Tensor& residual)>;
 
 // How a model's buffers are laid out; fixed when it is made.
 struct ModelPlan {
@@ -42,11 +44,13 @@ struct ModelPlan {
   WeightFormats weight_formats{};  // empty: all weights have `dtype`
 };
 
-// A layer's feed-forward network to who takes channels out of it: parameters that have a row (or
-// one element) per channel, and the linear map that reads the channels as its columns.
-struct FeedForward {
-  std::vector<std::size_t> in;            // up, or gate and up, and their biases
-  std::size_t out = 0;                    // (C, channels)
+// A block of a layer to who takes units out of it: channels of the feed-forward network, or key
+// and value heads with their query heads. Each unit has the same number of consecutive rows of
+// every `in` parameter and of consecutive columns of `out`.
+struct UnitBlock {
+  std::int64_t units = 0;
+  std::vector<std::size_t> in;            // up, or gate and up; or q, k and v; and their biases
+  std::size_t out = 0;                    // (C, columns): writes into the residual stream
   std::optional<std::size_t> out_bias{};  // (C)
 };
 
@@ -79,7 +83,8 @@ class Model {
   // The same forward pass in pieces, in inference: what calibration and pruning drive. Weights may
   // be rewritten (ParameterSet::write_rows) between any two calls.
   virtual std::int64_t layers() const;
-  virtual FeedForward feed_forward(std::int64_t layer) const;
+  virtual UnitBlock feed_forward(std::int64_t layer) const;
+  virtual UnitBlock attention(std::int64_t layer) const;  // q, k and v are separate parameters
   // x = the first layer's input (N, C), in the plan's dtype.
   virtual void enter(const Tensor& x, const DeviceBatch& batch, Stream& stream);
   // out = layer `index` of x; both (N, C), out may be x. `tap` may be empty.

@@ -189,15 +189,26 @@ Transformer::Activations Transformer::first_rows(const Activations& full,
   return act;
 }
 
-FeedForward Transformer::feed_forward(std::int64_t layer) const {
-  const Layer& parts = layout_.layers[at(layer)];
-  FeedForward ffn{.out = at(parts.down)};
-  for (std::size_t i = 0; i < up_parts(); ++i) {
-    ffn.in.push_back(at(parts.up) + i);
-    if (parts.up_bias >= 0) ffn.in.push_back(at(parts.up_bias) + i);
+UnitBlock Transformer::unit_block(std::int64_t units, std::int64_t in, std::int64_t in_bias,
+                                  std::size_t n, std::int64_t out, std::int64_t out_bias) const {
+  UnitBlock block{.units = units, .in = {}, .out = at(out)};
+  for (std::size_t i = 0; i < n; ++i) {
+    block.in.push_back(at(in) + i);
+    if (in_bias >= 0) block.in.push_back(at(in_bias) + i);
   }
-  if (parts.down_bias >= 0) ffn.out_bias = at(parts.down_bias);
-  return ffn;
+  if (out_bias >= 0) block.out_bias = at(out_bias);
+  return block;
+}
+
+UnitBlock Transformer::feed_forward(std::int64_t layer) const {
+  const Layer& l = layout_.layers[at(layer)];
+  return unit_block(config_.ffn, l.up, l.up_bias, up_parts(), l.down, l.down_bias);
+}
+
+UnitBlock Transformer::attention(std::int64_t layer) const {
+  CHECK(qkv_parts() == 3, "q, k and v of a {} are one matrix", config_.architecture);
+  const Layer& l = layout_.layers[at(layer)];
+  return unit_block(config_.kv_heads, l.qkv, l.qkv_bias, qkv_parts(), l.out, l.out_bias);
 }
 
 }  // namespace lockstep

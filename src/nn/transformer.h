@@ -28,7 +28,8 @@ class Transformer final : public Model {
                         const GradientReady& ready, Stream& stream) override;
   void evaluate(const DeviceBatch& batch, const Tensor& totals, Stream& stream) override;
   std::int64_t layers() const override { return config_.layers; }
-  FeedForward feed_forward(std::int64_t layer) const override;
+  UnitBlock feed_forward(std::int64_t layer) const override;
+  UnitBlock attention(std::int64_t layer) const override;
   void enter(const Tensor& x, const DeviceBatch& batch, Stream& stream) override;
   void forward_layer(std::int64_t index, const Tensor& out, const Tensor& x,
                      const DeviceBatch& batch, const LayerTap& tap, Stream& stream) override;
@@ -70,18 +71,21 @@ class Transformer final : public Model {
   static std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
   AttentionShape attention_shape() const;
   Tensor optional_weight(std::int64_t index) const;
+  UnitBlock unit_block(std::int64_t units, std::int64_t in, std::int64_t in_bias, std::size_t n,
+                       std::int64_t out, std::int64_t out_bias) const;
   // A layer's bias vectors, `n` joined ones from `index` on; absent where index is -1.
   Tensor bias(std::int64_t index, std::size_t n) const;
   // Says which weights are about to read x, and rounds x where the plan asks for it.
-  void before_product(std::int64_t first, std::size_t n, const Tensor& x, Stream& stream);
+  void before_product(std::int64_t first, std::size_t n, const Tensor& x, const Tensor& residual,
+                      Stream& stream);
   void check(const DeviceBatch& batch) const;
   void run_layer(std::size_t index, const Tensor& out, const Tensor& x, const DeviceBatch& batch,
                  Stream& stream);
   void final_norm(const Tensor& x, Stream& stream);
   void upload_rope_table(Stream& stream);
-  void attention_block(const Layer& layer, const Activations& act, const DeviceBatch& batch,
-                       Stream& stream);
-  void qkv_projection(const Layer& layer, const Activations& act, Stream& stream);
+  void attention_block(const Layer& layer, const Activations& act, const Tensor& x,
+                       const DeviceBatch& batch, Stream& stream);
+  void qkv_projection(const Layer& layer, const Activations& act, const Tensor& x, Stream& stream);
   void output_projection(const Layer& layer, const Activations& act, const Tensor& x,
                          Stream& stream);
   void mlp_block(const Layer& layer, const Activations& act, const Tensor& out, Stream& stream);

@@ -57,7 +57,7 @@ void Transformer::decode_layer(std::size_t index, const Tensor& x, const KvCache
   const Tensor k_pages = pages_[index].columns(0, key);
   const Tensor v_pages = pages_[index].columns(key, key);
   normalize(act.norm1, act.mean1, act.rstd1, x, layer.norm1, layer.norm1_bias, stream);
-  qkv_projection(layer, act, stream);
+  qkv_projection(layer, act, x, stream);
   if (rope_table_) {
     ops::rope({.x = act.qkv.columns(0, query + key),
                .table = rope_table_,

@@ -21,10 +21,10 @@ Tensor Transformer::bias(std::int64_t index, std::size_t n) const {
 
 // In place: nothing else reads what goes into a linear map, in inference.
 void Transformer::before_product(std::int64_t first, std::size_t n, const Tensor& x,
-                                 Stream& stream) {
+                                 const Tensor& residual, Stream& stream) {
   if (plan_.int8_activations) ops::round_rows({.out = x, .x = x}, stream);
   if (tap_ == nullptr) return;
-  (*tap_)(std::span(parameters_.all()).subspan(at(first), n), x);
+  (*tap_)(std::span(parameters_.all()).subspan(at(first), n), x, residual);
 }
 
 void Transformer::check(const DeviceBatch& batch) const {
@@ -91,13 +91,14 @@ void Transformer::run_layer(std::size_t index, const Tensor& out, const Tensor& 
   const Layer& layer = layout_.layers[index];
   const Activations act = first_rows(activations(index), rows_);
   normalize(act.norm1, act.mean1, act.rstd1, x, layer.norm1, layer.norm1_bias, stream);
-  attention_block(layer, act, batch, stream);
+  attention_block(layer, act, x, batch, stream);
   output_projection(layer, act, x, stream);
   mlp_block(layer, act, out, stream);
 }
 
-void Transformer::qkv_projection(const Layer& layer, const Activations& act, Stream& stream) {
-  before_product(layer.qkv, qkv_parts(), act.norm1, stream);
+void Transformer::qkv_projection(const Layer& layer, const Activations& act, const Tensor& x,
+                                 Stream& stream) {
+  before_product(layer.qkv, qkv_parts(), act.norm1, x, stream);
   linear_forward({.y = act.qkv,
                   .x = act.norm1,
                   .weight = parameters_.group_weight(at(layer.qkv), qkv_parts()),
@@ -106,11 +107,11 @@ void Transformer::qkv_projection(const Layer& layer, const Activations& act, Str
                  stream);
 }
 
-void Transformer::attention_block(const Layer& layer, const Activations& act,
+void Transformer::attention_block(const Layer& layer, const Activations& act, const Tensor& x,
                                   const DeviceBatch& batch, Stream& stream) {
   const std::int64_t query = config_.heads * config_.head_dim;
   const std::int64_t key = config_.kv_heads * config_.head_dim;
-  qkv_projection(layer, act, stream);
+  qkv_projection(layer, act, x, stream);
   if (rope_table_) {
     ops::rope({.x = act.qkv.columns(0, query + key),
                .table = rope_table_,
@@ -131,7 +132,7 @@ void Transformer::attention_block(const Layer& layer, const Activations& act,
 // mid = attention Wo^T + x
 void Transformer::output_projection(const Layer& layer, const Activations& act, const Tensor& x,
                                     Stream& stream) {
-  before_product(layer.out, 1, act.attention, stream);
+  before_product(layer.out, 1, act.attention, x, stream);
   linear_forward({.y = act.mid,
                   .x = act.attention,
                   .weight = parameters_.weight(at(layer.out)),
@@ -144,7 +145,7 @@ void Transformer::output_projection(const Layer& layer, const Activations& act, 
 void Transformer::mlp_block(const Layer& layer, const Activations& act, const Tensor& out,
                             Stream& stream) {
   normalize(act.norm2, act.mean2, act.rstd2, act.mid, layer.norm2, layer.norm2_bias, stream);
-  before_product(layer.up, up_parts(), act.norm2, stream);
+  before_product(layer.up, up_parts(), act.norm2, act.mid, stream);
   LinearForward up{.y = act.act,
                    .x = act.norm2,
                    .weight = parameters_.group_weight(at(layer.up), up_parts()),
@@ -157,7 +158,7 @@ void Transformer::mlp_block(const Layer& layer, const Activations& act, const Te
   }
   linear_forward(up, stream);
   if (spec_.gated_mlp) ops::swiglu_forward({.out = act.act, .gate_up = act.up}, stream);
-  before_product(layer.down, 1, act.act, stream);
+  before_product(layer.down, 1, act.act, act.mid, stream);
   linear_forward({.y = out,
                   .x = act.act,
                   .weight = parameters_.weight(at(layer.down)),

@@ -3,8 +3,8 @@
 #include "compress/prune.h"
 
 #include "comm/mpi_main.h"
-#include "compress/channel_rank.h"
 #include "compress/exact_sum.h"
+#include "compress/unit_rank.h"
 #include "data/fixture.h"
 #include "nn/load_weights.h"
 #include "support/support.h"
@@ -26,6 +26,16 @@ ModelConfig small_model(const std::string& architecture, std::int64_t ffn = 48) 
   config.ffn = ffn;
   config.seq_len = kSeqLen;
   config.init_std = 0.2;
+  resolve(config, kVocab);
+  return config;
+}
+
+// Four query heads, two key and value heads.
+ModelConfig grouped_model(const std::string& architecture) {
+  ModelConfig config = small_model(architecture);
+  config.heads = 4;
+  config.kv_heads = 2;
+  config.head_dim = 4;
   resolve(config, kVocab);
   return config;
 }
@@ -84,7 +94,7 @@ class Pruning : public testing::Test {
     const auto model = open(config, arena, plan.sequences);
     load_weights(model->parameters(), dense, "dense", *machine_.stream);
     Calibration calibration(*model, *data_, plan, *world_, arena, *machine_.stream, {});
-    return prune_ffn(calibration, options, dense, arena, {});
+    return lockstep::prune(calibration, options, dense, arena, {});
   }
 
   // Mean squared difference of what the last layers give, on the calibration text.
@@ -163,14 +173,61 @@ TEST_F(Pruning, LeastSquaresRepairsMost) {
     }
     EXPECT_LT(lost["lsq"], 0.7 * lost["none"]) << architecture;
     EXPECT_LE(lost["bias"], lost["none"]) << architecture;
-    for (const char* rank : kChannelRanks) {
+    for (const char* rank : kUnitRanks) {
       const auto result = prune(dense, weights, {.ffn = 32, .rank = rank, .reconstruct = "none"});
       EXPECT_LE(lost["none"], difference(pruned, *result, dense, weights)) << rank;
     }
   }
 }
 
-// The digest was computed by one rank.
+// Key and value head 1 with its two query heads adds nothing.
+TEST_F(Pruning, HeadsThatDoNothingGoForNothing) {
+  for (const char* architecture : {"llama", "qwen2"}) {
+    const ModelConfig dense = grouped_model(architecture);
+    Held weights = drawn(dense);
+    for (const SourceTensor& tensor : weights.tensors()) {
+      if (tensor.name.find("o_proj.weight") == std::string::npos) continue;
+      std::vector<float>& values = weights.at(tensor.name);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        if (i % 16 >= 8) values[i] = 0.0f;
+      }
+    }
+    for (const char* reconstruct : kReconstructions) {
+      const PruneOptions options{.kv_heads = 1, .reconstruct = reconstruct};
+      const auto result = prune(dense, weights, options);
+      EXPECT_LT(difference(pruned_config(dense, options), *result, dense, weights), 1e-11)
+          << architecture << " " << reconstruct;
+    }
+  }
+}
+
+TEST_F(Pruning, HeadsAndChannelsTogether) {
+  for (const char* architecture : {"llama", "qwen2"}) {
+    const ModelConfig dense = grouped_model(architecture);
+    Held weights = drawn(dense);
+    std::map<std::string, double> lost;
+    for (const std::string reconstruct : kReconstructions) {
+      const PruneOptions options{.ffn = 32, .kv_heads = 1, .reconstruct = reconstruct};
+      const auto result = prune(dense, weights, options);
+      lost[reconstruct] = difference(pruned_config(dense, options), *result, dense, weights);
+    }
+    EXPECT_LT(lost["lsq"], 0.8 * lost["none"]) << architecture;
+  }
+}
+
+TEST(KeptHeads, AreLegalNumbers) {
+  ModelConfig config = grouped_model("llama");
+  EXPECT_EQ(kept_kv_heads(config, 0.5, true), 1);
+  EXPECT_THROW(kept_kv_heads(config, 0.1, true), UserError);
+  config.hidden = 576, config.heads = 9, config.kv_heads = 3;
+  EXPECT_EQ(kept_kv_heads(config, 0.25, true), 2);
+  config.hidden = 64, config.heads = config.kv_heads = 4;
+  EXPECT_EQ(kept_kv_heads(config, 0.25, false), 3);
+  EXPECT_EQ(kept_kv_heads(config, 0.3, true), 2);  // 3 does not divide 64
+  EXPECT_THROW(kept_kv_heads(config, std::nan(""), true), UserError);
+  EXPECT_THROW(kept_kv_heads(small_model("gpt2"), 0.5, false), UserError);
+}
+
 TEST_F(Pruning, EveryWorldSizeGivesTheSameBytes) {
   const ModelConfig dense = small_model("gpt2");
   Held weights = drawn(dense);
@@ -182,7 +239,7 @@ TEST_F(Pruning, EveryWorldSizeGivesTheSameBytes) {
   const auto model = open(dense, arena, plan.sequences);
   load_weights(model->parameters(), weights, "dense", *machine_.stream);
   Calibration alone(*model, *data_, plan, *world, arena, *machine_.stream, {});
-  EXPECT_EQ(here, all_values(*prune_ffn(alone, {.ffn = 32}, weights, arena, {})));
+  EXPECT_EQ(here, all_values(*lockstep::prune(alone, {.ffn = 32}, weights, arena, {})));
 }
 
 TEST_F(Pruning, StopsTogether) {
@@ -194,7 +251,7 @@ TEST_F(Pruning, StopsTogether) {
   const bool asked = world_->rank() == world_->size() - 1;
   Calibration calibration(*model, *data_, {.sequences = 2, .chunks = 12}, *world_, arena,
                           *machine_.stream, [&] { return asked; });
-  EXPECT_THROW(prune_ffn(calibration, {.ffn = 32}, weights, arena, {}), CollectiveError);
+  EXPECT_THROW(lockstep::prune(calibration, {.ffn = 32}, weights, arena, {}), CollectiveError);
 }
 
 TEST(KeptChannels, AreLegalWidths) {

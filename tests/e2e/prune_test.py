@@ -7,13 +7,16 @@ import harness
 
 STEPS = 150
 LLAMA = 'architecture = "llama"\nkv_heads = 1\nffn = 160'
+QWEN = 'architecture = "qwen2"\nkv_heads = 2\nffn = 160'
 
 
 class Prune(harness.Case):
     def setUp(self):
         super().setUp()
         llama = harness.CONFIG.replace('architecture = "gpt2"', LLAMA)
-        for name, config in (("gpt2", harness.CONFIG), ("llama", llama)):
+        qwen = harness.CONFIG.replace('architecture = "gpt2"', QWEN)
+        qwen = qwen.replace("\nheads = 2", "\nheads = 4")
+        for name, config in (("gpt2", harness.CONFIG), ("llama", llama), ("qwen2", qwen)):
             run = self.root / f"pruned-{name}"
             (self.folder / f"{name}.toml").write_text(config)
             if not run.exists():
@@ -48,6 +51,7 @@ class Prune(harness.Case):
                 report = self.report(out)
                 pruning = report["pruning"]
                 self.assertEqual(pruning["ffn"], {"before": before, "after": after})
+                self.assertEqual(pruning["heads"], {"before": 2, "after": 2})
                 self.assertEqual((pruning["rank"], pruning["reconstruct"]), ("wanda", reconstruct))
                 self.assertEqual(pruning["calibration"]["data"], ["data"])
                 self.assertGreaterEqual(pruning["calibration"]["tokens"], 4096)
@@ -58,11 +62,22 @@ class Prune(harness.Case):
             self.assertLess(losses["lsq"], losses["none"])
             self.assertLess(losses["lsq"], 1.02 * report["loss"]["before"])
 
+    def test_heads(self):
+        """Key and value heads go with their query heads, into files of both kinds."""
+        for form, out in (("safetensors", "hf"), ("gguf", "f.gguf")):
+            result = self.prune("qwen2", out, "--prune=ffn=0.3,heads=0.5", form=form)
+            self.assertIn("112 of 160 feed-forward channels, 2 of 4 heads, 1 of 2 key and value "
+                          "heads, in every layer", result.out)
+            report = self.report(out)
+            self.assertEqual(report["pruning"]["kv_heads"], {"before": 2, "after": 1})
+            self.assertAlmostEqual(report["loss"]["after"], self.judge(out)["loss"], places=6)
+            self.assertLess(report["loss"]["after"], 1.05 * report["loss"]["before"])
+
     def test_any_number_of_ranks(self):
         contents = []
         for ranks in (0, 2, 3):
             out = f"ranks{ranks}"
-            self.prune("llama", out, "--prune=ffn=0.3", ranks=ranks)
+            self.prune("qwen2", out, "--prune=ffn=0.3,heads=0.5", ranks=ranks)
             contents.append((self.folder / out / "model.safetensors").read_bytes())
         self.assertEqual(contents[0], contents[1])
         self.assertEqual(contents[0], contents[2])
@@ -80,12 +95,15 @@ class Prune(harness.Case):
 
     def test_requests_that_cannot_be_met(self):
         shards = sorted(str(path) for path in (self.folder / "data").glob("*val*.bin"))
-        for flags, words in ((("--prune=ffn=0",), "--prune: ffn=0 of 160 channels leaves 160"),
+        for flags, words in ((("--prune=ffn=0",), "--prune: ffn=0 leaves 160 of 160"),
                              (("--prune=ffn=1",), "leaves 0"),
                              (("--prune=ffn=0.01",), "in steps of 8"),
                              (("--prune=ffn=nan",), "give a share"),
-                             (("--prune=heads=0.5",), "heads=0.5 is not understood"),
-                             (("--prune=ffn=x",), "ffn=x is not understood"),
+                             (("--prune=heads=0.5",), "heads=0.5 leaves 2 of 2, in steps of 2"),
+                             (("--prune=layers=0.5",), '"layers=0.5" is not understood'),
+                             (("--prune=ffn=0.3,ffn=0.4",), '"ffn=0.4" is not understood'),
+                             (("--prune=",), '--prune: "" is not understood'),
+                             (("--prune=ffn=x",), '"ffn=x" is not understood'),
                              (("--prune=ffn=0.3", f"--calibration={shards[0]}"),
                               "is among the shards that the export is judged on"),
                              (("--prune=ffn=0.3", "--rank=best"), "--rank"),
@@ -94,6 +112,8 @@ class Prune(harness.Case):
                 result = self.prune("llama", "no", *flags, code=64, ranks=ranks)
                 self.assertEqual(len(result.errors()), 1, str(result))
                 self.assertIn(words, result.errors()[0])
+        result = self.prune("gpt2", "no", "--prune=heads=0.5", code=64)
+        self.assertIn("heads of a gpt2 cannot go", result.errors()[0])
         self.prune("llama", "hf")
         result = self.prune("hf", "no", "--prune=ffn=0.3", "--data=data", code=64)
         self.assertIn("--calibration: give shards to prune by", result.errors()[0])

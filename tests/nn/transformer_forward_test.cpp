@@ -41,7 +41,7 @@ TEST_P(Layers, TapsSeeEveryLinearMap) {
   Rig rig(machine, small(GetParam()), inference_plan());
   rig.model->parameters().initialize(11, 1, rig.stream);
   std::map<std::string, double> energy;
-  total(rig, [&](std::span<const Parameter> weights, const Tensor& x) {
+  total(rig, [&](std::span<const Parameter> weights, const Tensor& x, const Tensor&) {
     EXPECT_EQ(x.rows(), kRows);
     double sum = 0.0;
     for (std::int64_t i = 0; i < x.count(); ++i) sum += std::fabs(x.as<float>()[i]);
