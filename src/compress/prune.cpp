@@ -80,6 +80,12 @@ std::int64_t kept_kv_heads(const ModelConfig& config, double share, bool divides
         "--prune: heads of a gpt2 cannot go, since no program loads a gpt2 whose heads do not fill "
         "its width; prune its ffn, or train a llama");
   }
+  if (config.architecture == "qwen2" && divides_hidden) {
+    fail(ExitCode::kUsage,
+         "--prune: heads of a qwen2 can only go with --format=gguf, where it is written as the "
+         "llama "
+         "that it becomes; transformers takes no qwen2 whose heads do not fill its width");
+  }
   const std::int64_t group = config.heads / config.kv_heads;
   const double wanted = static_cast<double>(config.kv_heads) * (1.0 - share);
   std::int64_t best = config.kv_heads;

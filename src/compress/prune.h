@@ -33,8 +33,8 @@ std::int64_t kept_channels(std::int64_t ffn, double share);
 
 // Key and value heads that are left when a share in (0, 1) goes, the nearest number; each takes its
 // query heads along. With `divides_hidden`, only numbers whose query heads divide the hidden size,
-// which transformers asks for. Throws UserError(kUsage) as above, and where query, key and value
-// are one matrix, since no program loads such a model.
+// which transformers asks for, and no qwen2. Throws UserError(kUsage) as above, and where query,
+// key and value are one matrix, since no program loads such a model.
 std::int64_t kept_kv_heads(const ModelConfig& config, double share, bool divides_hidden);
 
 // What comes out: `config` with fewer channels and heads.

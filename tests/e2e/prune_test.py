@@ -63,22 +63,21 @@ class Prune(harness.Case):
             self.assertLess(losses["lsq"], 1.02 * report["loss"]["before"])
 
     def test_heads(self):
-        """Key and value heads go with their query heads, into files of both kinds."""
-        for form, out in (("safetensors", "hf"), ("gguf", "f.gguf")):
-            result = self.prune("qwen2", out, "--prune=ffn=0.3,heads=0.5", form=form)
-            self.assertIn("112 of 160 feed-forward channels, 2 of 4 heads, 1 of 2 key and value "
-                          "heads, in every layer", result.out)
-            report = self.report(out)
-            self.assertEqual(report["pruning"]["kv_heads"], {"before": 2, "after": 1})
-            self.assertAlmostEqual(report["loss"]["after"], self.judge(out)["loss"], places=6)
-            self.assertLess(report["loss"]["after"], 1.05 * report["loss"]["before"])
+        """Key and value heads go with their query heads."""
+        result = self.prune("qwen2", "f.gguf", "--prune=ffn=0.3,heads=0.5", form="gguf")
+        self.assertIn("112 of 160 feed-forward channels, 2 of 4 heads, 1 of 2 key and value heads, "
+                      "in every layer", result.out)
+        report = self.report("f.gguf")
+        self.assertEqual(report["pruning"]["kv_heads"], {"before": 2, "after": 1})
+        self.assertAlmostEqual(report["loss"]["after"], self.judge("f.gguf")["loss"], places=6)
+        self.assertLess(report["loss"]["after"], 1.05 * report["loss"]["before"])
 
     def test_any_number_of_ranks(self):
         contents = []
         for ranks in (0, 2, 3):
             out = f"ranks{ranks}"
-            self.prune("qwen2", out, "--prune=ffn=0.3,heads=0.5", ranks=ranks)
-            contents.append((self.folder / out / "model.safetensors").read_bytes())
+            self.prune("qwen2", out, "--prune=ffn=0.3,heads=0.5", form="gguf", ranks=ranks)
+            contents.append((self.folder / out).read_bytes())
         self.assertEqual(contents[0], contents[1])
         self.assertEqual(contents[0], contents[2])
 
@@ -114,6 +113,8 @@ class Prune(harness.Case):
                 self.assertIn(words, result.errors()[0])
         result = self.prune("gpt2", "no", "--prune=heads=0.5", code=64)
         self.assertIn("heads of a gpt2 cannot go", result.errors()[0])
+        result = self.prune("qwen2", "no", "--prune=heads=0.5", code=64)
+        self.assertIn("can only go with --format=gguf", result.errors()[0])
         self.prune("llama", "hf")
         result = self.prune("hf", "no", "--prune=ffn=0.3", "--data=data", code=64)
         self.assertIn("--calibration: give shards to prune by", result.errors()[0])
