@@ -29,7 +29,7 @@ struct PrunedSource {
   ModelConfig config;  // of the smaller model
   PruneOptions options;
   PruningReport report;
-  std::unique_ptr<PrunedWeights> weights;  // null until prune() has run
+  std::unique_ptr<PrunedWeights> weights;  // null until prune_source() has run
 };
 
 // What will come out, before the long work; `for_transformers`: with a head count that it takes.

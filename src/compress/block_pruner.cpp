@@ -19,6 +19,13 @@ namespace {
 
 constexpr double kDamping = 1e-3;  // of the mean diagonal
 
+// A parameter's values, all rows.
+std::vector<float> values_of(ParameterSet& parameters, std::size_t index, Stream& stream) {
+  std::vector<float> values(static_cast<std::size_t>(parameters[index].count()));
+  parameters.read_rows(index, 0, values, stream);
+  return values;
+}
+
 std::vector<double> part(const std::vector<double>& all, std::size_t begin, std::size_t count) {
   const auto first = all.begin() + static_cast<std::ptrdiff_t>(begin);
   return {first, first + static_cast<std::ptrdiff_t>(count)};
@@ -37,12 +44,6 @@ void add_columns(const std::vector<float>& a, std::span<double> squares, std::sp
 }
 
 }  // namespace
-
-std::vector<float> values_of(ParameterSet& parameters, std::size_t index, Stream& stream) {
-  std::vector<float> values(static_cast<std::size_t>(parameters[index].count()));
-  parameters.read_rows(index, 0, values, stream);
-  return values;
-}
 
 BlockPruner::BlockPruner(Calibration& calibration, const PruneOptions& options,
                          std::int64_t columns, PrunedWeights& result, Arena& arena)

@@ -12,8 +12,8 @@
 
 namespace lockstep {
 
-// The residual stream behind a block: a layer's output, or what the parameter `before` is about to
-// see added to (Calibration::Tap's residual).
+// Where a block's residual stream is whole: at the layer's end, or where the parameter `before`
+// begins the next block (Calibration::Tap's residual).
 struct BlockEnd {
   std::string before;  // "": the layer's output
 };
@@ -72,8 +72,5 @@ class BlockPruner {
   std::vector<std::size_t> units_;           // that stay
   std::vector<std::size_t> kept_, dropped_;  // columns
 };
-
-// A parameter's values, all rows.
-std::vector<float> values_of(ParameterSet& parameters, std::size_t index, Stream& stream);
 
 }  // namespace lockstep

@@ -1,6 +1,7 @@
 // Chunk by chunk through one layer.
 #include "compress/calibration.h"
 
+#include "comm/agree.h"
 #include "core/error.h"
 
 #include <algorithm>
@@ -30,30 +31,32 @@ CalibrationPlan CalibrationPlan::make(const Dataset& data, std::int64_t tokens) 
 Calibration::Calibration(Model& model, const Dataset& data, const CalibrationPlan& plan,
                          World& world, Arena& arena, Stream& stream, std::function<bool()> stop)
     : model_(model),
-      data_(data),
       plan_(plan),
       world_(world),
       stream_(stream),
       stop_(std::move(stop)),
       own_(own_chunks(plan.chunks, world.rank(), world.size())),
       rows_(plan.sequences * data.seq_len()),
-      batches_(int_rows(arena, "calibration tokens", plan.sequences, data.seq_len()),
-               int_rows(arena, "calibration targets", plan.sequences, data.seq_len()),
-               stream.device()),
+      upload_(int_rows(arena, "calibration tokens", plan.sequences, data.seq_len()),
+              int_rows(arena, "calibration targets", plan.sequences, data.seq_len()),
+              stream.device()),
       x_(arena.allocate("calibration residual", {rows_, model.config().hidden}, DType::kF32,
                         MemoryGroup::kActivations)),
-      staging_(stream.device(), x_.bytes()) {}
+      staging_(stream.device(), x_.bytes()) {
+  agree(world, [&] { read(data); });
+}
 
-void Calibration::upload(std::size_t chunk) {
-  Batch batch;
-  batch.inputs.resize(static_cast<std::size_t>(rows_));
-  batch.targets.resize(static_cast<std::size_t>(rows_));
-  const std::int64_t first = (own_.begin + static_cast<std::int64_t>(chunk)) * plan_.sequences;
-  for (std::int64_t s = 0; s < plan_.sequences; ++s) {
-    const std::int64_t at = s * data_.seq_len();
-    data_.train_sample(first + s, batch.inputs.data() + at, batch.targets.data() + at);
+void Calibration::read(const Dataset& data) {
+  for (std::int64_t chunk = own_.begin; chunk < own_.end; ++chunk) {
+    Batch& batch = batches_.emplace_back();
+    batch.inputs.resize(static_cast<std::size_t>(rows_));
+    batch.targets.resize(static_cast<std::size_t>(rows_));
+    for (std::int64_t s = 0; s < plan_.sequences; ++s) {
+      const std::int64_t at = s * data.seq_len();
+      data.train_sample(chunk * plan_.sequences + s, batch.inputs.data() + at,
+                        batch.targets.data() + at);
+    }
   }
-  batch_ = batches_.upload(batch, stream_);
 }
 
 void Calibration::fetch(const Tensor& from, std::vector<float>& to) {
@@ -66,8 +69,7 @@ void Calibration::fetch(const Tensor& from, std::vector<float>& to) {
 Residuals Calibration::enter() {
   Residuals first(static_cast<std::size_t>(own_.count()));
   for (std::size_t chunk = 0; chunk < first.size(); ++chunk) {
-    upload(chunk);
-    model_.enter(x_, batch_, stream_);
+    model_.enter(x_, upload_.upload(batches_[chunk], stream_), stream_);
     fetch(x_, first[chunk]);
   }
   return first;
@@ -79,7 +81,7 @@ Residuals Calibration::run(std::int64_t index, const Residuals& in, const Tap& t
   }
   Residuals out(in.size());
   for (std::size_t chunk = 0; chunk < in.size(); ++chunk) {
-    upload(chunk);
+    const DeviceBatch batch = upload_.upload(batches_[chunk], stream_);
     std::copy(in[chunk].begin(), in[chunk].end(), staging_.as<float>());
     stream_.copy(x_.data, staging_.data(), x_.bytes());
     LayerTap layer_tap;
@@ -88,7 +90,7 @@ Residuals Calibration::run(std::int64_t index, const Residuals& in, const Tap& t
         tap(chunk, weights, x, residual);
       };
     }
-    model_.forward_layer(index, x_, x_, batch_, layer_tap, stream_);
+    model_.forward_layer(index, x_, x_, batch, layer_tap, stream_);
     fetch(x_, out[chunk]);
   }
   return out;

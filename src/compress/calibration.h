@@ -32,14 +32,14 @@ struct CalibrationPlan {
 class Calibration {
  public:
   // `model`: in inference, fp32, of (plan.sequences, data.seq_len()) micro-batches. Samples are the
-  // first ones in training order. All arguments outlive this. `stop` is asked on every rank before
-  // each pass; it may be empty.
+  // first ones in training order, read here: collective, and where a rank's cannot be read, all
+  // throw CollectiveError. All arguments but `data` outlive this. `stop` is asked on every rank
+  // before each pass; it may be empty.
   Calibration(Model& model, const Dataset& data, const CalibrationPlan& plan, World& world,
               Arena& arena, Stream& stream, std::function<bool()> stop);
 
   std::int64_t chunks() const { return plan_.chunks; }
   std::int64_t tokens() const { return plan_.chunks * rows_; }
-  ChunkRange own() const { return own_; }
   std::int64_t rows() const { return rows_; }
   Stream& stream() { return stream_; }
   World& world() { return world_; }
@@ -59,20 +59,19 @@ class Calibration {
   void fetch(const Tensor& from, std::vector<float>& to);
 
  private:
-  void upload(std::size_t chunk);
+  void read(const Dataset& data);
 
   Model& model_;
-  const Dataset& data_;
   CalibrationPlan plan_;
   World& world_;
   Stream& stream_;
   std::function<bool()> stop_;
   ChunkRange own_;
   std::int64_t rows_;
-  EvalUpload batches_;
+  std::vector<Batch> batches_;  // of the own chunks
+  EvalUpload upload_;
   Tensor x_;              // (N, C)
   PinnedBuffer staging_;  // as large as x_
-  DeviceBatch batch_;
 };
 
 }  // namespace lockstep
